@@ -1,0 +1,210 @@
+"""Triplet losses on a batch of P identities x K images: batch hard and batch all.
+
+A triplet is an anchor, a positive (another image of the anchor's identity) and a negative (an
+image of another identity). Its loss asks for d(anchor, positive) + margin < d(anchor, negative).
+The functions here differ only in which of a batch's triplets they look at.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tripletlib.distances import Metric, paired_distances, pairwise_distances
+
+Margin = float | Literal["soft"]
+
+
+@dataclass(frozen=True)
+class TripletResult:
+    """What a triplet loss says about one batch.
+
+    Attributes:
+        loss: the mean loss, a scalar that carries the gradient.
+        active_fraction: scalar, share of triplets that are not yet right: loss > 0 for the hinge,
+            d_pos >= d_neg for the soft margin (whose loss never reaches 0).
+        positive_distances: `batch_hard` only: each kept anchor's hardest positive, `[B']`,
+            without gradient.
+        negative_distances: `batch_hard` only: each kept anchor's hardest negative, `[B']`,
+            without gradient.
+    """
+
+    loss: Tensor
+    active_fraction: Tensor
+    positive_distances: Tensor | None = None
+    negative_distances: Tensor | None = None
+
+
+def batch_hard(
+    embeddings: Tensor, labels: Tensor, margin: Margin = 0.5, metric: Metric = "euclidean"
+) -> TripletResult:
+    """Mean loss of each anchor with its farthest positive and its nearest negative.
+
+    The search for those two needs no gradient. Only the chosen pairs, at most 2B of the B^2, are
+    then measured again and differentiated.
+
+    Args:
+        embeddings: `[B, D]`, any floating type; computed in float32 or float64.
+        labels: identity of each image, `[B]`; counts may differ between identities.
+        margin: a distance >= 0 for the hinge max(0, margin + d_pos - d_neg), or `"soft"` for
+            log(1 + exp(d_pos - d_neg)).
+        metric: distance, see `pairwise_distances`.
+
+    Returns:
+        A `TripletResult`. Anchors without a positive are left out of every figure.
+
+    Raises:
+        ValueError: no valid triplet in the batch, wrong shapes, a bad margin or metric.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), equation 5 and section 2, "soft margin".
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> batch_hard(embeddings, labels, margin=0.5).loss  # (0 + 0 + 2.5 + 0) / 4
+        tensor(0.6250)
+    """
+    _check(embeddings, labels, margin)
+    anchors, positives, negatives = mine_hardest(embeddings, labels, metric)  # [B'] each
+    partners = embeddings.index_select(0, torch.cat([positives, negatives]))  # [2B', D]
+    repeated = embeddings.index_select(0, anchors.repeat(2))  # [2B', D]
+    d_pos, d_neg = paired_distances(repeated, partners, metric).chunk(2)
+    losses, active = _triplet_losses(d_pos - d_neg, margin)
+    return TripletResult(
+        loss=losses.mean(),
+        active_fraction=active.float().mean(),
+        positive_distances=d_pos.detach(),
+        negative_distances=d_neg.detach(),
+    )
+
+
+def batch_all(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: Margin = 0.5,
+    metric: Metric = "euclidean",
+    average: Literal["all", "nonzero"] = "all",
+) -> TripletResult:
+    """Mean loss over all valid triplets of the batch.
+
+    Args:
+        embeddings: `[B, D]`, any floating type; computed in float32 or float64.
+        labels: identity of each image, `[B]`; counts may differ between identities.
+        margin: as in `batch_hard`.
+        metric: distance, see `pairwise_distances`.
+        average: `"all"` divides by the number of valid triplets, `"nonzero"` by the number whose
+            loss is above 0 (with the soft margin that is all of them).
+
+    Returns:
+        A `TripletResult` without chosen distances. If no triplet is active, the hinge's loss is 0
+        and so is its gradient.
+
+    Raises:
+        ValueError: no valid triplet in the batch, wrong shapes, a bad margin, metric or average.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), equation 6, and section 2 on averaging over the
+        non-zero terms.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> batch_all(embeddings, labels, margin=0.5).loss  # (1.5 + 2.5) / 8
+        tensor(0.5000)
+    """
+    if average not in ("all", "nonzero"):
+        raise ValueError(f"average must be 'all' or 'nonzero', got {average!r}")
+    _check(embeddings, labels, margin)
+    same = labels[:, None] == labels  # [B, B]
+    distances = pairwise_distances(embeddings, metric=metric)  # [B, B]
+    is_positive = same.clone().fill_diagonal_(False)
+    anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
+    differences = distances[anchors, positives][:, None] - distances[anchors]  # [M, B]
+    losses, active = _triplet_losses(differences[~same[anchors]], margin)  # [triplets]
+    counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
+    return TripletResult(loss=losses.sum() / counted, active_fraction=active.float().mean())
+
+
+@torch.no_grad()
+def mine_hardest(
+    embeddings: Tensor, labels: Tensor, metric: Metric = "euclidean", block: int = 512
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
+
+    Args:
+        embeddings: `[B, D]`.
+        labels: `[B]`, with at least two identities.
+        metric: distance, see `pairwise_distances`.
+        block: anchors looked at together; at most `block` x B numbers are held.
+
+    Returns:
+        Indices `[B']` of the anchors that have a positive, of their hardest positives and of their
+        hardest negatives. Among equals any may be chosen.
+
+    Example:
+        >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
+        (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
+    """
+    points, norms = _prepare(embeddings, metric)
+    positives, negatives = [], []
+    for start in range(0, len(points), block):
+        rows = slice(start, start + block)
+        # |a|^2 is the same along a row, so |b|^2 - 2ab orders the row as the distance does.
+        with torch.autocast(points.device.type, enabled=False):
+            score = torch.addmm(norms, points[rows], points.T, alpha=-2)  # [block, B]
+        same = labels[rows, None] == labels
+        negatives.append(score.masked_fill(same, torch.inf).min(1).indices)
+        score.masked_fill_(~same, -torch.inf).diagonal(start).fill_(-torch.inf)
+        positives.append(score.max(1).indices)
+    anchors = _with_positive(labels).nonzero().squeeze(1)
+    return anchors, torch.cat(positives)[anchors], torch.cat(negatives)[anchors]
+
+
+def _prepare(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Points whose squared distances order pairs as `metric` does, and their squared norms."""
+    points = embeddings.detach()
+    points = points if points.dtype == torch.float64 else points.float()
+    if metric == "cosine":
+        points = F.normalize(points)  # |u - v|^2 = 2 - 2 cos(u, v)
+    points = points - points.mean(0)
+    return points, points.square().sum(1)
+
+
+def _with_positive(labels: Tensor) -> Tensor:
+    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    return counts[inverse] > 1
+
+
+def _triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
+    """Losses and active flags of triplets, from d_pos - d_neg."""
+    if margin == "soft":
+        return F.softplus(differences), differences >= 0
+    losses = F.relu(differences + margin)
+    return losses, losses > 0
+
+
+def _check(embeddings: Tensor, labels: Tensor, margin: Margin) -> None:
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise ValueError(
+            f"embeddings must be floating point [B, D], got {embeddings.dtype} "
+            f"{list(embeddings.shape)}"
+        )
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"labels must be [B] = [{len(embeddings)}], got {list(labels.shape)}")
+    if margin != "soft" and (isinstance(margin, str) or not 0 <= margin < math.inf):
+        raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
+    counts = labels.unique(return_counts=True)[1]
+    if len(counts) < 2:
+        raise ValueError(
+            f"no valid triplet: the batch of {len(labels)} holds fewer than two identities, so "
+            "there is no negative; draw more identities per batch (P)"
+        )
+    if counts.max() < 2:
+        raise ValueError(
+            f"no valid triplet: each of the {len(labels)} identities appears once, so there is "
+            "no positive; draw more images per identity (K)"
+        )
