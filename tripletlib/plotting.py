@@ -31,3 +31,107 @@ def use_notebook_style() -> None:
             "image.cmap": "gray",
         }
     )
+
+
+# Paul Tol's "muted" scheme and a grey: ten colours for ten digits.
+TEN_COLOURS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
+)  # fmt: skip
+TEN_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "*", ">")
+
+
+def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """Draws a P x K batch as a grid, one identity a row.
+
+    Args:
+        images: uint8 `[P * K, 1, H, W]`, K images of each identity in a row.
+        labels: `[P * K]`.
+        title: stands above the grid.
+    """
+    identities = len(np.unique(labels))
+    rows = images[:, 0].reshape(identities, -1, *images.shape[2:])  # [P, K, H, W]
+    figure, axes = plt.subplots(identities, figsize=(6, 0.45 * identities + 0.4))
+    for ax, row, label in zip(axes, rows, labels[:: rows.shape[1]], strict=True):
+        ax.imshow(np.concatenate(row, axis=1), cmap="gray_r", aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        ax.set_ylabel(str(label), rotation=0, va="center", ha="right")
+        ax.spines[:].set_visible(False)
+        ax.grid(False)
+    figure.suptitle(title)
+    figure.supylabel("identity (here: the digit)")
+    return figure
+
+
+def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> Axes:
+    """Scatters embedded images in the plane, each identity named at its median.
+
+    Args:
+        ax: where to draw.
+        points: `[N, 2]`.
+        labels: `[N]`, at most ten different ones.
+        title: stands above the axes.
+    """
+    for position, label in enumerate(np.unique(labels)):
+        mine = points[labels == label]
+        colour, marker = TEN_COLOURS[position], TEN_MARKERS[position]
+        ax.scatter(
+            mine[:, 0], mine[:, 1], s=9, color=colour, marker=marker, alpha=0.5, linewidths=0
+        )
+        ax.annotate(
+            str(label),
+            np.median(mine, axis=0),
+            ha="center",
+            va="center",
+            fontweight="bold",
+            bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": colour, "lw": 2},
+        )
+    ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
+    ax.set_aspect("equal", adjustable="datalim")
+    return ax
+
+
+def draw_history(history: History, margin: float | str) -> Figure:
+    """Draws the four panels of a training log: loss, active share, norms and distances.
+
+    Args:
+        history: at least ten steps.
+        margin: the loss's margin; drawn as the height at which a collapsed training stands still
+            (ln 2 for `"soft"`).
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    figure, ((loss, active), (norms, distances)) = plt.subplots(2, 2, figsize=(10, 6.4))
+    steps = history["step"]
+    loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
+    loss.plot(*_seen(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
+    packed = np.log(2) if margin == "soft" else float(margin)
+    loss.axhline(packed, color=BLACK, ls=":", label=f"all in one point: {packed:.3g}")
+    loss.set(title="Loss", ylabel="loss", ylim=(0, None))
+    loss.legend()
+    active.plot(steps, history["active_fraction"], color=ORANGE, lw=0.7)
+    active.set(title="Active triplets", ylabel="share of anchors", ylim=(0, 1.02))
+    _draw_percentiles(norms, history, "norm", "Embedding norms in the batch")
+    _draw_percentiles(distances, history, "distance", "All pairwise distances in the batch")
+    for ax in (loss, active, norms, distances):
+        ax.set_xlabel("step")
+    return figure
+
+
+def _draw_percentiles(ax: Axes, history: History, spread: str, title: str) -> None:
+    low, lower, middle, upper, high = (
+        _seen(history, f"{spread}_p{percent}") for percent in PERCENTILES
+    )
+    steps = middle[0]
+    ax.fill_between(steps, low[1], high[1], color=SKY, alpha=0.35, label="0 to 100 %", lw=0)
+    ax.fill_between(steps, lower[1], upper[1], color=BLUE, alpha=0.4, label="5 to 95 %", lw=0)
+    ax.plot(*middle, color=BLACK, label="median")
+    ax.set(title=title, ylabel="length")
+    ax.legend(loc="upper left")
+
+
+def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows in which a column has a value."""
+    known = ~np.isnan(history[column])
+    return history["step"][known], history[column][known]

@@ -1,0 +1,52 @@
+# `make` alone prints what there is. Everything runs in .venv, which is made on first use.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench lab notebooks constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make or update the virtual environment .venv
+
+# The mark is written last: an install that broke off is done again.
+$(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no '$(PYTHON)' found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: tripletlib needs Python 3.11 or newer, '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1); name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev,bench]'
+	@touch $@
+
+run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
+	$(BIN)/python -m tripletlib.notebook_runner run $(if $(PARAMS),--params $(PARAMS))
+
+# Notebooks are tested into a folder of their own, so that a test never touches a user's runs.
+test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
+
+bench: $(READY) ## measure the kernels against their peers
+	$(BIN)/python tests/benchmarks/bench_losses.py
+
+# Root may not start JupyterLab without being asked to; containers often have no other user.
+lab: $(READY) ## open JupyterLab on this machine only, with its token
+	$(BIN)/jupyter lab --ip=127.0.0.1 $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/01_mnist_2d_embedding.ipynb
+
+notebooks: $(READY) ## execute the notebooks and renew their committed outputs
+	$(BIN)/python -m tripletlib.notebook_runner refresh
+
+constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+	@touch $(READY)
+
+clean: ## remove .venv and caches; data/ and runs/ stay
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

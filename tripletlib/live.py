@@ -1,0 +1,138 @@
+"""Follows a training with pictures: the scatter of unseen images after every epoch."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+
+from tripletlib.datasets import LabelledImages
+from tripletlib.embedding import embed
+from tripletlib.plotting import draw_embedding
+from tripletlib.progress import in_live_notebook
+from tripletlib.training import EpochReport
+
+
+class EmbeddingFilm:
+    """A callback for `fit` that embeds held-out images after every epoch and draws them.
+
+    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder; in an open
+    notebook one picture moves with the training.
+
+    Args:
+        held_out: images that the training does not see.
+        reference: images with known identities for the k-NN classifier, at most a few thousand.
+        run_folder: where the pictures go; those of an earlier film are removed.
+        neighbours: k of the k-NN classifier.
+
+    Attributes:
+        points: after each epoch, the held-out images in the plane, `[N, 2]`.
+        accuracies: after each epoch, the share of held-out images that k-NN names rightly, from
+            the embeddings in all their dimensions.
+    """
+
+    def __init__(
+        self,
+        held_out: LabelledImages,
+        reference: LabelledImages,
+        run_folder: Path,
+        neighbours: int = 5,
+    ) -> None:
+        self.held_out, self.reference, self.neighbours = held_out, reference, neighbours
+        self.points: list[np.ndarray] = []
+        self.accuracies: list[float] = []
+        self._folder = run_folder / "scatter"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for earlier in self._folder.glob("epoch_*.png"):
+            earlier.unlink()
+        self._display = None
+
+    def __call__(self, report: EpochReport) -> None:
+        """Adds the frame of one epoch."""
+        known = embed(report.model, self.reference.images)
+        embeddings = embed(report.model, self.held_out.images)
+        classifier = KNeighborsClassifier(self.neighbours).fit(known, self.reference.labels)
+        self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
+        self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
+        figure = self._draw_frame(report)
+        figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
+        self._show(figure)
+        plt.close(figure)
+
+    def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
+        """Joins the frames into `scatter.png`, an animated PNG.
+
+        A viewer that cannot play it shows the last frame.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: no epoch has ended yet.
+        """
+        files = sorted(self._folder.glob("epoch_*.png"))
+        if not files:
+            raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
+        frames = [Image.open(file).convert("RGB") for file in files]
+        # One palette for all frames: an animated PNG of palette images is a third of the size.
+        palette = frames[-1].quantize(64)
+        last, *_ = small = [frame.quantize(palette=palette) for frame in [frames[-1], *frames]]
+        durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
+        file = self._folder.parent / "scatter.png"
+        last.save(
+            file,
+            save_all=True,
+            append_images=small[1:],
+            default_image=True,
+            duration=durations,
+            loop=0,
+        )
+        return file
+
+    def _draw_frame(self, report: EpochReport) -> Figure:
+        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=90)
+        title = (
+            f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
+            f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
+        )
+        draw_embedding(ax, self.points[-1], self.held_out.labels, title)
+        return figure
+
+    def _show(self, figure: Figure) -> None:
+        if not in_live_notebook():
+            return
+        from IPython.display import display
+
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+
+
+def to_plane(embeddings: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
+    """Embeddings as points of the plane: themselves in two dimensions, else the PCA's first two.
+
+    Args:
+        embeddings: `[N, D]`, D >= 2.
+        previous: an earlier plane view of the same images, `[N, 2]`. A principal axis has no sign,
+            so the new view is turned and mirrored to lie as the earlier one does.
+
+    Returns:
+        Points `[N, 2]`.
+
+    Raises:
+        ValueError: D is below 2.
+    """
+    if embeddings.shape[1] < 2:
+        raise ValueError(f"a view in the plane needs at least 2 dimensions, got {embeddings.shape}")
+    if embeddings.shape[1] == 2:
+        return embeddings
+    points = PCA(n_components=2).fit_transform(embeddings)
+    if previous is None:
+        return points
+    rotation, _ = orthogonal_procrustes(points, previous - previous.mean(0))
+    return points @ rotation
