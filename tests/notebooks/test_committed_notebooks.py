@@ -1,0 +1,118 @@
+"""What must hold of every notebook in the repository; that its cells run is nbval's part."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from tripletlib.headlines import find_headlines
+from tripletlib.notebook_runner import find_notebooks, read_parameters
+from tripletlib.paths import REPOSITORY
+
+NOTEBOOKS = find_notebooks()
+PARAMETER_FILES = sorted((REPOSITORY / "notebooks" / "params").glob("*.yaml"))
+MARK = "# NBVAL_CHECK_OUTPUT"
+MINIMUM_CHECKED = 3
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks_and_parameter_files():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02"]
+    assert PARAMETER_FILES
+
+
+def test_every_cell_was_executed_in_order_without_error(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert "error" not in kinds
+
+
+def test_enough_cells_are_checked_and_each_has_something_to_compare(notebook):
+    checked = [cell for cell in code_cells(notebook) if cell.source.startswith(MARK)]
+    assert len(checked) >= MINIMUM_CHECKED
+    for cell in checked:
+        texts = [output.get("text") or output.get("data", {}).get("text/plain") for output in
+                 cell.outputs]  # fmt: skip
+        assert any(texts), cell.source
+
+
+def test_a_wrong_committed_output_fails(notebook, tmp_path):
+    """Nbval really compares: the notebook's first checked cell, with its output changed."""
+    cells = code_cells(notebook)
+    cell = next(cell for cell in cells if cell.source.startswith(MARK))
+    printed = "".join(output.get("text", "") for output in cell.outputs)
+    for name, shown in (("right", printed), ("wrong", printed + "and more\n")):
+        toy = nbformat.v4.new_code_cell(f"{MARK}\nprint({printed!r}, end='')", execution_count=1)
+        toy.outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
+        small = nbformat.v4.new_notebook(cells=[toy], metadata=notebook.metadata)
+        nbformat.write(small, tmp_path / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-c", "/dev/null"]
+    codes = [
+        subprocess.run([*command, tmp_path / f"{name}.ipynb"], capture_output=True).returncode
+        for name in ("right", "wrong")
+    ]
+    assert codes == [0, 1]
+
+
+def test_text_leads_and_cells_are_short(notebook):
+    cells = code_cells(notebook)
+    texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert len(texts) >= len(cells)
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 15
+    assert texts[0].source.startswith("# ")
+
+
+def test_it_is_small_and_carries_no_state(path, notebook):
+    assert path.stat().st_size < 500_000
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    assert "papermill" not in notebook.metadata
+
+
+def test_it_names_no_folder_of_one_machine(path):
+    assert not re.search(
+        r"(?<![\w.])/(home|Users|root|tmp|work)/", path.read_text(encoding="utf-8")
+    )
+
+
+def test_it_ends_with_headlines(notebook):
+    assert find_headlines(notebook)
+
+
+def test_parameters_are_literals_with_a_comment(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0].source.splitlines():
+        assert re.fullmatch(r"[a-z_0-9]+ = [^=#]+  # \S.*", line), line
+
+
+def test_parameters_are_never_reassigned(path, notebook):
+    names = papermill.inspect_notebook(str(path))
+    rest = [cell.source for cell in code_cells(notebook) if "tags" not in cell.metadata]
+    for name in names:
+        assert not re.search(rf"^{name} *[-+*/]?=[^=]", "\n".join(rest), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
+def test_parameter_files_name_what_their_notebook_has(file):
+    notebook, parameters = read_parameters(file)
+    assert parameters["run_name"] == file.stem
+    defaults = papermill.inspect_notebook(str(notebook))
+    assert set(parameters) <= set(defaults)

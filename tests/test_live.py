@@ -1,0 +1,94 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from tripletlib.datasets import LabelledImages
+from tripletlib.history import History
+from tripletlib.live import EmbeddingFilm, to_plane
+from tripletlib.models import MnistNet
+from tripletlib.training import EpochReport
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def digits():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 6)
+    images = generator.integers(0, 60, (24, 1, 28, 28), dtype=np.uint8)
+    images[np.arange(24), 0, 6 * labels] = 255
+    return LabelledImages(images, labels)
+
+
+def film_epochs(film, epochs, embedding_dim=2):
+    for epoch in range(1, epochs + 1):
+        film(EpochReport(epoch, epochs, epoch, MnistNet(embedding_dim), History(), 0.0))
+
+
+@pytest.mark.parametrize("embedding_dim", [2, 5])
+def test_each_epoch_leaves_a_picture_points_and_an_accuracy(digits, tmp_path, embedding_dim):
+    film = EmbeddingFilm(digits, digits, tmp_path)
+    film_epochs(film, 3, embedding_dim)
+    names = sorted(path.name for path in (tmp_path / "scatter").iterdir())
+    assert names == ["epoch_001.png", "epoch_002.png", "epoch_003.png"]
+    assert [points.shape for points in film.points] == [(24, 2)] * 3
+    assert all(0 <= accuracy <= 1 for accuracy in film.accuracies)
+
+
+def test_the_animation_plays_all_frames_and_rests_on_the_last(digits, tmp_path):
+    film = EmbeddingFilm(digits, digits, tmp_path)
+    film_epochs(film, 3)
+    with Image.open(film.save_animation()) as animation:
+        assert animation.n_frames == 4  # the picture for viewers that cannot play, and three
+        resting = np.asarray(animation.convert("RGB"), dtype=float)
+        animation.seek(3)
+        last = np.asarray(animation.convert("RGB"), dtype=float)
+    assert np.abs(resting - last).mean() < 1
+
+
+def test_a_second_film_removes_the_first_ones_frames(digits, tmp_path):
+    film_epochs(EmbeddingFilm(digits, digits, tmp_path), 3)
+    film_epochs(EmbeddingFilm(digits, digits, tmp_path), 1)
+    assert len(list((tmp_path / "scatter").iterdir())) == 1
+
+
+def test_animation_without_an_epoch_is_an_error(digits, tmp_path):
+    with pytest.raises(ValueError, match="train for at least one epoch"):
+        EmbeddingFilm(digits, digits, tmp_path).save_animation()
+
+
+def test_two_dimensions_are_shown_as_they_are():
+    points = np.random.default_rng(0).normal(size=(5, 2))
+    np.testing.assert_array_equal(to_plane(points), points)
+
+
+def test_more_dimensions_show_their_principal_plane():
+    plane = np.random.default_rng(0).normal(size=(50, 2)) * [5, 2]
+    lifted = np.pad(plane, ((0, 0), (0, 3)))
+    shown = to_plane(lifted)
+    np.testing.assert_allclose(
+        np.linalg.norm(shown[:, None] - shown, axis=2),
+        np.linalg.norm(plane[:, None] - plane, axis=2),
+        atol=1e-9,
+    )
+
+
+def test_a_principal_plane_does_not_flip_between_epochs():
+    embeddings = np.random.default_rng(0).normal(size=(50, 4)) * [5, 2, 1, 1]
+    first = to_plane(embeddings)
+    again = to_plane(embeddings * [-1, 1, 1, 1], previous=first)
+    np.testing.assert_allclose(again, first, atol=1e-9)
+
+
+def test_one_dimension_has_no_plane():
+    with pytest.raises(ValueError, match="at least 2"):
+        to_plane(np.zeros((4, 1)))
+
+
+def test_frames_are_png(digits, tmp_path):
+    film_epochs(EmbeddingFilm(digits, digits, tmp_path), 1)
+    frame = (tmp_path / "scatter" / "epoch_001.png").read_bytes()
+    assert Image.open(io.BytesIO(frame)).format == "PNG"

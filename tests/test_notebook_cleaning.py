@@ -1,0 +1,64 @@
+import base64
+import io
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+from tripletlib.notebook_cleaning import clean, shrink_png
+
+
+def png(pictures):
+    file = io.BytesIO()
+    first, *others = pictures
+    first.save(file, "PNG", save_all=bool(others), append_images=others)
+    return file.getvalue()
+
+
+def photo(seed=0):
+    noise = np.random.default_rng(seed).integers(0, 30, (64, 64, 3))
+    ramp = np.linspace(0, 220, 64)[:, None, None]
+    return Image.fromarray((noise + ramp).astype(np.uint8))
+
+
+def test_pictures_shrink_and_stay_alike():
+    before = png([photo()])
+    after = shrink_png(before)
+    assert len(after) < 0.6 * len(before)
+    difference = np.subtract(
+        Image.open(io.BytesIO(after)).convert("RGB"), np.asarray(photo(), dtype=float)
+    )
+    assert np.abs(difference).mean() < 8
+
+
+def test_animations_are_left_alone():
+    animated = png([photo(0), photo(1)])
+    assert shrink_png(animated) == animated
+
+
+def test_only_what_belongs_in_the_repository_stays():
+    outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text="one\n"),
+        nbformat.v4.new_output("stream", name="stdout", text="two\n"),
+        nbformat.v4.new_output("stream", name="stderr", text="three\n"),
+        nbformat.v4.new_output(
+            "display_data",
+            data={
+                "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+                "text/plain": "a widget",
+                "image/png": base64.b64encode(png([photo()])).decode(),
+            },
+            metadata={"papermill": 1},
+        ),
+    ]
+    cell = nbformat.v4.new_code_cell(
+        "1", execution_count=1, outputs=outputs, metadata={"papermill": {}, "tags": ["parameters"]}
+    )
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": 1}})
+    clean(notebook)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    assert cell.metadata == {"tags": ["parameters"]}
+    assert [output.get("text") for output in cell.outputs[:2]] == ["one\ntwo\n", "three\n"]
+    assert set(cell.outputs[2].data) == {"text/plain", "image/png"}
