@@ -1,5 +1,7 @@
 """The networks that turn images into embeddings."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -64,3 +66,168 @@ class MnistNet(nn.Module):
         features = self.body(images)  # [B, 256]
         with torch.autocast(images.device.type, enabled=False):
             return self.head(features.float())
+
+
+# Input, inner and output channels of LuNet's residual blocks; a max-pooling ends every group.
+_LUNET_GROUPS = (
+    ((128, 32, 128),),
+    ((128, 32, 128), (128, 32, 128), (128, 64, 256)),
+    ((256, 64, 256), (256, 64, 256)),
+    ((256, 64, 256), (256, 64, 256), (256, 128, 512)),
+    ((512, 128, 512), (512, 128, 512)),
+)
+
+
+class LuNet(nn.Module):
+    """The paper's network for person re-identification, trained from scratch.
+
+    A 7x7 convolution, five groups of residual blocks that each end in a max-pooling, one wider
+    block, two linear layers. Blocks are pre-activation as in ResNet-v2, with a 1x1 convolution as
+    shortcut where the width changes; every ReLU is leaky with slope 0.3. The paper prints neither
+    the exact place of the batch-normalisations nor the form of the shortcut; as built here the
+    network has 5.00 M parameters, as the paper says.
+
+    Args:
+        embedding_dim: D, dimensions of the embedding.
+        width: factor on the channels and features inside; 0.25 suits a laptop.
+        image_size: (height, width) of the images in pixels; it sizes the first linear layer.
+        original: the original TensorFlow project's variant instead: post-activation blocks, and a
+            batch-normalisation on the embedding.
+
+    Raises:
+        ValueError: a width or an image size that is not above 0.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), table 9; He et al. 2016 (arXiv 1603.05027) for the
+        pre-activation block.
+
+    Example:
+        >>> model = LuNet()
+        >>> f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M"
+        '5.00 M'
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int = 128,
+        width: float = 1.0,
+        image_size: tuple[int, int] = (128, 64),
+        original: bool = False,
+    ) -> None:
+        super().__init__()
+        if width <= 0 or min(image_size) < 1:
+            raise ValueError(f"width and image_size must be above 0, got {width}, {image_size}")
+        self.image_size = tuple(image_size)
+
+        def scaled(channels: int) -> int:
+            return max(1, round(channels * width))
+
+        block = _PostActivationBlock if original else _PreActivationBlock
+        layers: list[nn.Module] = [nn.Conv2d(3, scaled(128), 7, padding=3)]
+        if original:
+            layers += [nn.BatchNorm2d(scaled(128)), _leaky()]
+        for group in _LUNET_GROUPS:
+            for n_in, n_inner, n_out in group:
+                layers.append(block(*_bottleneck(scaled(n_in), scaled(n_inner), scaled(n_out))))
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        layers.append(block(*_wide(scaled(512), scaled(512), scaled(128))))
+        if not original:
+            layers += [nn.BatchNorm2d(scaled(128)), _leaky()]
+        pixels = math.prod(math.ceil(size / 2 ** len(_LUNET_GROUPS)) for size in image_size)
+        features = scaled(512)
+        self.body = nn.Sequential(
+            *layers,
+            nn.Flatten(),  # [B, 1024] at the defaults
+            nn.Linear(scaled(128) * pixels, features),
+            nn.BatchNorm1d(features),
+            _leaky(),
+        )
+        self.head = nn.Sequential(nn.Linear(features, embedding_dim))
+        if original:
+            self.head.append(nn.BatchNorm1d(embedding_dim))
+        self.apply(_initialise_lunet)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeds pictures of people.
+
+        Args:
+            images: `[B, 3, H, W]`, intensities in [0, 1], of the size the network was made for.
+
+        Returns:
+            Embeddings `[B, D]`, float32 even under autocast.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        expected = (3, *self.image_size)
+        if images.shape[1:] != expected:
+            raise ValueError(
+                f"this LuNet was made for images [B, {', '.join(map(str, expected))}], got "
+                f"{list(images.shape)}; resize them or make it with image_size="
+                f"{tuple(images.shape[2:])}"
+            )
+        features = self.body(images)  # [B, 512]
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(features.float())
+
+
+class _PreActivationBlock(nn.Module):
+    """Batch-normalisation, leaky ReLU, convolution, each time; the sum is left as it is."""
+
+    def __init__(self, *convolutions: nn.Conv2d) -> None:
+        super().__init__()
+        n_in, n_out = convolutions[0].in_channels, convolutions[-1].out_channels
+        self.activate = nn.Sequential(nn.BatchNorm2d(n_in), _leaky())
+        steps: list[nn.Module] = [convolutions[0]]
+        for convolution in convolutions[1:]:
+            steps += [nn.BatchNorm2d(convolution.in_channels), _leaky(), convolution]
+        self.residual = nn.Sequential(*steps)
+        self.shortcut = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activate(x)
+        # As in ResNet-v2, a shortcut that changes the width starts behind the activation.
+        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        return shortcut + self.residual(activated)
+
+
+class _PostActivationBlock(nn.Module):
+    """Convolution and batch-normalisation each time; a leaky ReLU follows the sum."""
+
+    def __init__(self, *convolutions: nn.Conv2d) -> None:
+        super().__init__()
+        n_in, n_out = convolutions[0].in_channels, convolutions[-1].out_channels
+        steps: list[nn.Module] = []
+        for convolution in convolutions:
+            steps += [convolution, nn.BatchNorm2d(convolution.out_channels), _leaky()]
+        self.residual = nn.Sequential(*steps[:-1])
+        self.shortcut = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        self.activate = _leaky()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activate(self.shortcut(x) + self.residual(x))
+
+
+def _bottleneck(n_in: int, n_inner: int, n_out: int) -> list[nn.Conv2d]:
+    return [
+        nn.Conv2d(n_in, n_inner, 1),
+        nn.Conv2d(n_inner, n_inner, 3, padding=1),
+        nn.Conv2d(n_inner, n_out, 1),
+    ]
+
+
+def _wide(n_in: int, n_inner: int, n_out: int) -> list[nn.Conv2d]:
+    return [nn.Conv2d(n_in, n_inner, 3, padding=1), nn.Conv2d(n_inner, n_out, 3, padding=1)]
+
+
+def _leaky() -> nn.LeakyReLU:
+    return nn.LeakyReLU(0.3)
+
+
+def _initialise_lunet(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, a=0.3, nonlinearity="leaky_relu")
+    elif isinstance(layer, nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)

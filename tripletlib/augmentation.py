@@ -1,0 +1,45 @@
+"""Random crops and flips of a whole batch at once, on the device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ENLARGEMENT = 9 / 8
+
+
+def random_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Enlarges each image by an eighth, crops its old size at a random place, flips every other.
+
+    Args:
+        images: float `[B, C, H, W]`.
+        generator: a CPU generator; it draws for all devices, so that a run can be resumed.
+
+    Returns:
+        Images `[B, C, H, W]`, in channels-last memory order.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 4.2: "resize to 1 1/8 of H x W, random crop,
+        random horizontal flip".
+
+    Example:
+        >>> random_crop_flip(torch.rand(4, 3, 128, 64), torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 128, 64])
+    """
+    count, _, height, width = images.shape
+    larger_size = (round(height * ENLARGEMENT), round(width * ENLARGEMENT))
+    larger = F.interpolate(images, larger_size, mode="bilinear", align_corners=False)
+    rows = _windows(larger_size[0], height, count, generator)  # [B, H]
+    columns = _windows(larger_size[1], width, count, generator)  # [B, W]
+    flipped = torch.rand(count, generator=generator) < 0.5
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    each = torch.arange(count, device=images.device)
+    # Reading pixels with their channels together, [B, H, W, C], is a copy of contiguous pieces.
+    cropped = larger.permute(0, 2, 3, 1)[each[:, None, None], rows[:, :, None], columns[:, None]]
+    return cropped.permute(0, 3, 1, 2)
+
+
+def _windows(size: int, crop: int, count: int, generator: torch.Generator) -> Tensor:
+    """Positions `[count, crop]` of randomly placed windows of `crop` pixels among `size`."""
+    starts = torch.randint(0, size - crop + 1, (count, 1), generator=generator)
+    return starts + torch.arange(crop)
