@@ -28,7 +28,8 @@ def show_headlines(numbers: Mapping[str, float | str]) -> None:
     if get_ipython() is None:
         print(line)
     else:
-        display({MIME_TYPE: shown, "text/plain": line}, raw=True)
+        # Pairs, because a saved notebook sorts the keys of an object.
+        display({MIME_TYPE: list(shown.items()), "text/plain": line}, raw=True)
 
 
 def find_headlines(notebook: Mapping[str, Any]) -> dict[str, str]:
@@ -43,7 +44,7 @@ def find_headlines(notebook: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: value
         for output in _outputs(notebook)
-        for name, value in output.get("data", {}).get(MIME_TYPE, {}).items()
+        for name, value in output.get("data", {}).get(MIME_TYPE, [])
     }
 
 

@@ -79,7 +79,7 @@ class EmbeddingFilm:
             raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
         frames = [Image.open(file).convert("RGB") for file in files]
         # One palette for all frames: an animated PNG of palette images is a third of the size.
-        palette = frames[-1].quantize(64)
+        palette = frames[-1].quantize(32)
         last, *_ = small = [frame.quantize(palette=palette) for frame in [frames[-1], *frames]]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
         file = self._folder.parent / "scatter.png"
@@ -94,7 +94,7 @@ class EmbeddingFilm:
         return file
 
     def _draw_frame(self, report: EpochReport) -> Figure:
-        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=90)
+        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
         title = (
             f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
             f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
