@@ -38,15 +38,19 @@ class History:
     Args:
         folder: run folder; an earlier log in it is replaced. Without one nothing is written.
         detail_every: steps between two rows with percentiles.
+        rows: what `rows` gave when the run was saved: the log goes on behind it, and whatever the
+            files hold beyond it is cut off.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D, for the percentiles; the original
         TensorFlow project for the rest.
     """
 
-    def __init__(self, folder: Path | None = None, detail_every: int = 10) -> None:
+    def __init__(
+        self, folder: Path | None = None, detail_every: int = 10, rows: Tensor | None = None
+    ) -> None:
         self.detail_every = detail_every
-        self._rows: list[list[float]] = []
+        self._rows: list[list[float]] = [] if rows is None else rows.tolist()
         self._file = None
         self._board = None
         if folder is not None:
@@ -54,7 +58,8 @@ class History:
             self._file = (folder / "history.csv").open("w", newline="", encoding="utf-8")
             self._writer = csv.writer(self._file)
             self._writer.writerow(COLUMNS)
-            self._board = _open_tensorboard(folder / "tensorboard")
+            self._writer.writerows(map(_cells, self._rows))
+            self._board = _open_tensorboard(folder / "tensorboard", behind=len(self._rows))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -81,6 +86,10 @@ class History:
             raise KeyError(f"no column {column!r}; there are {', '.join(COLUMNS)}")
         position = COLUMNS.index(column)
         return np.array([row[position] for row in self._rows])
+
+    def rows(self) -> Tensor:
+        """The whole log, float64 `[steps, columns]`, NaN where a cell has no value."""
+        return torch.tensor(self._rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
 
     def recent(self, column: str, steps: int = MEAN_LOSS_EVERY) -> float:
         """Mean of a column over the last `steps` steps, cells without a value left out."""
@@ -118,7 +127,7 @@ class History:
             self._write_histograms(step, embeddings)
         if step % self.detail_every == 0:
             row |= _spread_percentiles(embeddings.detach(), metric)
-        self._rows.append(list(row.values()))
+        self._rows.append([float(value) for value in row.values()])
         self._write(step, row)
 
     def close(self) -> None:
@@ -144,14 +153,13 @@ class History:
         return float((earlier.sum() + loss) / (len(earlier) + 1))
 
     def _write(self, step: int, row: dict[str, float]) -> None:
-        known = {name: value for name, value in row.items() if not np.isnan(value)}
         if self._file is not None:
-            self._writer.writerow([known.get(name, "") for name in COLUMNS])
+            self._writer.writerow(_cells(self._rows[-1]))
             if step % MEAN_LOSS_EVERY == 0:
                 self._file.flush()
         if self._board is not None:
-            for name, value in known.items():
-                if name != "step":
+            for name, value in row.items():
+                if name != "step" and not np.isnan(value):
                     self._board.add_scalar(name.replace("_p", "/p"), value, step)
 
     def _write_histograms(self, step: int, embeddings: Tensor) -> None:
@@ -179,9 +187,15 @@ def _percentiles(values: Tensor) -> list[float]:
     return ordered[ranks].tolist()
 
 
-def _open_tensorboard(folder: Path) -> Any:
-    # Event files pile up: an earlier run's would be drawn into the same curves.
-    shutil.rmtree(folder, ignore_errors=True)
+def _cells(row: list[float]) -> list[float | str]:
+    step, *values = row
+    return [int(step), *("" if np.isnan(value) else value for value in values)]
+
+
+def _open_tensorboard(folder: Path, behind: int) -> Any:
+    if not behind:
+        # Event files pile up: an earlier run's would be drawn into the same curves.
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -189,4 +203,4 @@ def _open_tensorboard(folder: Path) -> Any:
             "tensorboard is not installed: the history goes to history.csv only"
         )
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=behind + 1 if behind else None)

@@ -31,6 +31,7 @@ class TrainingSettings:
         decay_start: t0, last step at the full rate; None for a constant rate.
         decay_end: t1, the step at which the rate has fallen to a thousandth.
         beta1_in_decay: Adam's beta1 once the decay has begun (0.9 before).
+        augment: enlarge, crop and flip each batch at random, see `random_crop_flip`.
         steps_per_epoch: steps between two epoch reports; ceil(N / (P x K)) when None.
         seed: start of the sampler's random sequence.
         precision: `"auto"` computes in bfloat16 where the processor has it and float32 elsewhere.
@@ -50,6 +51,7 @@ class TrainingSettings:
     decay_start: int | None = None
     decay_end: int | None = None
     beta1_in_decay: float = 0.9
+    augment: bool = False
     steps_per_epoch: int | None = None
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -1,11 +1,11 @@
-"""Trains any embedding network with a triplet loss."""
+"""Trains any embedding network with a triplet loss, and goes on where it was stopped."""
 
 import math
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,43 +13,24 @@ import yaml
 from torch import Tensor, nn
 
 from tripletlib import progress as progress_display
+from tripletlib.augmentation import random_crop_flip
+from tripletlib.checkpoints import (
+    CheckpointError,
+    checkpoint_steps,
+    load_checkpoint,
+    save_checkpoint,
+)
 from tripletlib.embedding import to_unit_interval
 from tripletlib.hardware import choose_device, choose_layout, choose_precision
 from tripletlib.history import History
+from tripletlib.interruption import StopRequest, TrainingInterrupted
+from tripletlib.reporting import EpochReport, EpochReporter
 from tripletlib.sampling import PKSampler
 from tripletlib.settings import LOSSES, TrainingSettings
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What a callback is told after each epoch.
-
-    Attributes:
-        epoch: number of the epoch, from 1.
-        epochs: epochs in all; the last may be short.
-        step: steps taken so far.
-        model: the network as it is now, in training mode.
-        history: the log so far.
-        seconds: time since training began, callbacks included.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    model: nn.Module
-    history: History
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"epoch {self.epoch} of {self.epochs} · step {self.step:,} · "
-            f"loss {self.history.recent('loss'):.4f} · "
-            f"active {self.history.recent('active_fraction'):.0%} · {self.seconds:.0f} s"
-        )
-
-
 class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message names the step and the learning rate."""
+    """The loss became NaN or infinite; the message names step, rate and last checkpoint."""
 
 
 def seed_everything(seed: int) -> None:
@@ -67,6 +48,8 @@ def fit(
     run_folder: Path | None = None,
     callbacks: Sequence[Callable[[EpochReport], None]] = (),
     progress: progress_display.Progress = "auto",
+    checkpoint_every: int | None = None,
+    resume: bool = False,
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
@@ -75,54 +58,199 @@ def fit(
         images: uint8 `[N, C, H, W]`.
         labels: identity of each image, `[N]`.
         settings: see `TrainingSettings`.
-        run_folder: gets `config.yaml`, `history.csv` and `tensorboard/`; those of an earlier run
-            are replaced. None writes nothing.
+        run_folder: gets `config.yaml`, `history.csv`, `tensorboard/` and `checkpoints/`; those of
+            an earlier run are replaced unless it is resumed. None writes nothing.
         callbacks: called with an `EpochReport` after each epoch.
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
+        checkpoint_every: steps between two checkpoints; the last step gets one too. None saves
+            none.
+        resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
+            the run then ends with the same weights and history, bit for bit, as one that was never
+            stopped. A finished run comes back at once.
 
     Returns:
         The `History`.
 
     Raises:
+        CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
         NonFiniteLossError: the loss became NaN or infinite.
-        ValueError: images that do not fit the labels, too few identities, no valid triplet.
+        TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
+            checkpoints on, the steps taken are saved and `resume` goes on behind them.
+        ValueError: images that do not fit the labels, too few identities, no valid triplet,
+            checkpoints without a run folder.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
     """
     _check(images, labels)
-    device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device)
-    layout = choose_layout(device, dtype)
-    model.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
-    sampler = PKSampler(labels, settings.identities, settings.images_per_identity, settings.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    if run_folder is not None:
-        write_config(settings, run_folder)
-    pixels, identities = torch.as_tensor(images), torch.as_tensor(labels)
-    reporter = _Reporter(model, settings, len(labels), callbacks, progress)
-    with History(run_folder) as history, reporter:
-        for step, indices in zip(range(1, settings.steps + 1), _endless(sampler), strict=False):
-            batch = to_unit_interval(pixels[indices], device).contiguous(memory_format=layout)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                embeddings = model(batch)
-            result = LOSSES[settings.loss](
-                embeddings, identities[indices].to(device), settings.margin, settings.metric
-            )
-            loss = result.loss.item()
-            _check_finite(loss, step, settings)
-            _update(optimizer, result.loss, settings, step)
+    training = _Training(model, images, labels, settings)
+    keeper = _Keeper(training, run_folder, checkpoint_every)
+    rows = keeper.prepare(resume)
+    first = training.steps_taken + 1
+    reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
+    with History(run_folder, rows=rows) as history, reporter, StopRequest() as stop:
+        for step in range(first, settings.steps + 1):
+            result = training.take_step()
+            if not math.isfinite(result.loss):
+                raise NonFiniteLossError(_advice(result.loss, step, settings, keeper))
             history.record(
                 step=step,
                 learning_rate=settings.learning_rate_at(step),
-                loss=loss,
-                active_fraction=result.active_fraction.item(),
-                embeddings=embeddings,
+                loss=result.loss,
+                active_fraction=result.active_fraction,
+                embeddings=result.embeddings,
                 metric=settings.metric,
             )
+            keeper.step_done(history, stopping=stop.requested)
             reporter.step_done(step, history)
+            if stop.requested:
+                raise TrainingInterrupted(keeper.farewell(step))
     model.eval()
     return history
+
+
+@dataclass(frozen=True)
+class _StepResult:
+    loss: float
+    active_fraction: float
+    embeddings: Tensor
+
+
+class _Training:
+    """One run's model, optimiser and random sequences: all that a checkpoint must hold."""
+
+    def __init__(
+        self, model: nn.Module, images: np.ndarray, labels: np.ndarray, settings: TrainingSettings
+    ) -> None:
+        self.settings, self.model, self.steps_taken = settings, model, 0
+        self.device = choose_device(settings.device)
+        self.dtype = choose_precision(settings.precision, self.device)
+        self.layout = choose_layout(self.device, self.dtype)
+        model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        model.train()
+        # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
+        self.images = torch.as_tensor(images).to(self.device)
+        self.labels = torch.as_tensor(labels).to(self.device)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+        self.sampler = PKSampler(
+            labels, settings.identities, settings.images_per_identity, settings.seed
+        )
+        self.batches = _endless(self.sampler)
+        self.augmentation = torch.Generator().manual_seed(settings.seed)
+
+    def take_step(self) -> _StepResult:
+        """Draws a batch and follows its gradient; a loss that is not finite changes nothing."""
+        indices = torch.tensor(next(self.batches), device=self.device)
+        batch = to_unit_interval(self.images[indices], self.device)
+        if self.settings.augment:
+            batch = random_crop_flip(batch, self.augmentation)
+        batch = batch.contiguous(memory_format=self.layout)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            embeddings = self.model(batch)
+        result = LOSSES[self.settings.loss](
+            embeddings, self.labels[indices], self.settings.margin, self.settings.metric
+        )
+        loss = result.loss.item()
+        if math.isfinite(loss):
+            self._update(result.loss)
+        return _StepResult(loss, result.active_fraction.item(), embeddings.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "augmentation": self.augmentation.get_state(),
+            "random": torch.get_rng_state(),
+            "settings": self.description(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.augmentation.set_state(state["augmentation"])
+        torch.set_rng_state(state["random"])
+        self.steps_taken = state["step"]
+
+    def description(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
+        data = {"images": list(self.images.shape), "identities": int(self.labels.unique().numel())}
+        return {**asdict(self.settings), "data": data, "model": shapes}
+
+    def _update(self, loss: Tensor) -> None:
+        self.steps_taken += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate_at(self.steps_taken)
+            group["betas"] = (self.settings.beta1_at(self.steps_taken), 0.999)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
+class _Keeper:
+    """Keeps a run's folder: the settings, and a checkpoint every so many steps."""
+
+    def __init__(self, training: _Training, run_folder: Path | None, every: int | None) -> None:
+        if every is not None and (run_folder is None or every < 1):
+            raise ValueError(
+                f"checkpoint_every must be at least 1 and needs a run_folder, got {every} and "
+                f"{run_folder}"
+            )
+        self._training, self._run_folder, self._every = training, run_folder, every
+
+    @property
+    def _folder(self) -> Path | None:
+        return None if self._run_folder is None else self._run_folder / "checkpoints"
+
+    def prepare(self, resume: bool) -> Tensor | None:
+        """Brings back the newest good checkpoint or clears the folder; returns the history."""
+        rows = None
+        if self._folder is None or self._run_folder is None:
+            return rows
+        if resume and checkpoint_steps(self._folder):
+            rows = self._resume(self._folder)
+        else:
+            # Otherwise a later resume could take an earlier run's checkpoint for this run's.
+            for file in self._folder.glob("step_*"):
+                file.unlink()
+        write_config(self._training.settings, self._run_folder)
+        return rows
+
+    def _resume(self, folder: Path) -> Tensor:
+        state = load_checkpoint(folder)
+        differing = _differences(state["settings"], self._training.description())
+        if differing:
+            raise CheckpointError(
+                f"the run in {self._run_folder} was made with other settings: "
+                f"{'; '.join(differing)}. Use the same, start over with resume=False, or choose "
+                "another run folder"
+            )
+        self._training.load_state_dict(state)
+        return state["history"]
+
+    def step_done(self, history: History, stopping: bool) -> None:
+        """Saves a checkpoint when one is due, and before training stops."""
+        if self._every is None or self._folder is None:
+            return
+        step = self._training.steps_taken
+        if stopping or step % self._every == 0 or step == self._training.settings.steps:
+            state = {**self._training.state_dict(), "history": history.rows()}
+            save_checkpoint(self._folder, step, state)
+
+    def last(self) -> str:
+        """Names the newest checkpoint for a message."""
+        steps = [] if self._folder is None else checkpoint_steps(self._folder)
+        return (
+            f"the last checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint"
+        )
+
+    def farewell(self, step: int) -> str:
+        """What to tell whoever interrupted."""
+        if self._every is None:
+            return f"stopped after step {step:,}; nothing was saved (checkpoint_every is None)"
+        return f"stopped after step {step:,}; run it again with resume=True to go on"
 
 
 def write_config(settings: TrainingSettings, run_folder: Path) -> None:
@@ -133,48 +261,14 @@ def write_config(settings: TrainingSettings, run_folder: Path) -> None:
     (run_folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
-class _Reporter:
-    """Drives the bar, the epoch lines and the callbacks."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        settings: TrainingSettings,
-        images: int,
-        callbacks: Sequence[Callable[[EpochReport], None]],
-        progress: progress_display.Progress,
-    ) -> None:
-        batch_size = settings.identities * settings.images_per_identity
-        self._model, self._callbacks = model, callbacks
-        self._steps = settings.steps
-        self._per_epoch = settings.steps_per_epoch or math.ceil(images / batch_size)
-        self._lines = progress_display.resolve(progress) == "lines"
-        self._bar = progress_display.bar(settings.steps, "step", progress, desc="training")
-        self._start = time.perf_counter()
-
-    def __enter__(self) -> "_Reporter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def step_done(self, step: int, history: History) -> None:
-        self._bar.update()
-        if step % self._per_epoch and step != self._steps:
-            return
-        report = EpochReport(
-            epoch=math.ceil(step / self._per_epoch),
-            epochs=math.ceil(self._steps / self._per_epoch),
-            step=step,
-            model=self._model,
-            history=history,
-            seconds=time.perf_counter() - self._start,
-        )
-        self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
-        if self._lines:
-            print(report, flush=True)
-        for callback in self._callbacks:
-            callback(report)
+def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    if saved["model"] != wanted["model"]:
+        return ["the network has other layers"]
+    return [
+        f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}"
+        for key in sorted({*saved, *wanted} - {"model"})
+        if saved.get(key) != wanted.get(key)
+    ]
 
 
 def _endless(sampler: PKSampler) -> Iterator[list[int]]:
@@ -182,15 +276,12 @@ def _endless(sampler: PKSampler) -> Iterator[list[int]]:
         yield from sampler
 
 
-def _update(
-    optimizer: torch.optim.Optimizer, loss: Tensor, settings: TrainingSettings, step: int
-) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate_at(step)
-        group["betas"] = (settings.beta1_at(step), 0.999)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+def _advice(loss: float, step: int, settings: TrainingSettings, keeper: _Keeper) -> str:
+    return (
+        f"the loss is {loss} at step {step} (learning rate {settings.learning_rate_at(step):.2e}); "
+        f"{keeper.last()}. Lower learning_rate, or look for NaN and infinite values in the "
+        "network's output"
+    )
 
 
 def _check(images: np.ndarray, labels: np.ndarray) -> None:
@@ -200,12 +291,3 @@ def _check(images: np.ndarray, labels: np.ndarray) -> None:
         )
     if labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images need labels [{len(images)}], got {labels.shape}")
-
-
-def _check_finite(loss: float, step: int, settings: TrainingSettings) -> None:
-    if not math.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the loss is {loss} at step {step} (learning rate "
-            f"{settings.learning_rate_at(step):.2e}); lower learning_rate, or look for NaN and "
-            "infinite values in the network's output"
-        )

@@ -1,0 +1,44 @@
+"""Stops a training between two steps, never inside one."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Somebody stopped the training; the message says where it stands and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython shows this in place of a page of frames: stopping is no failure.
+        return [str(self)]
+
+
+class StopRequest:
+    """While it is open, the first Ctrl-C only asks to stop; a second one stops at once.
+
+    An interrupt inside an optimiser's step would leave some weights moved and others not, and a
+    checkpoint of that would be worthless. Outside the main thread, where Python delivers no
+    signals, it does nothing.
+
+    Attributes:
+        requested: whether somebody asked.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._earlier: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._earlier is not None:
+            signal.signal(signal.SIGINT, self._earlier)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
