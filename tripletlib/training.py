@@ -101,9 +101,10 @@ def fit(
                 embeddings=result.embeddings,
                 metric=settings.metric,
             )
-            keeper.step_done(history, stopping=stop.requested)
             reporter.step_done(step, history)
-            if stop.requested:
+            stopping = stop.requested  # read once: a Ctrl-C behind this line waits for a step
+            keeper.step_done(history, stopping)
+            if stopping:
                 raise TrainingInterrupted(keeper.farewell(step))
     model.eval()
     return history

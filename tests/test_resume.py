@@ -1,0 +1,219 @@
+"""A run that was stopped, in whatever way, ends as one that never was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_training import blobs, settings, small_net
+
+from tripletlib.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
+from tripletlib.history import COLUMNS, History
+from tripletlib.interruption import TrainingInterrupted
+from tripletlib.training import NonFiniteLossError, fit
+
+STEPS = 60
+
+
+def train(folder=None, *, model=None, callbacks=(), resume=True, every=10, **changed):
+    model = model or small_net()
+    history = fit(
+        model,
+        *blobs(),
+        settings(**{"steps": STEPS, "augment": True, "steps_per_epoch": 1} | changed),
+        folder,
+        callbacks=callbacks,
+        progress="off",
+        checkpoint_every=every if folder else None,
+        resume=resume,
+    )
+    return model, history
+
+
+@pytest.fixture(scope="module")
+def never_stopped():
+    return train()
+
+
+def assert_same(run, reference):
+    for column in COLUMNS:
+        np.testing.assert_array_equal(run[1][column], reference[1][column], err_msg=column)
+    for (name, ours), theirs in zip(
+        run[0].state_dict().items(), reference[0].state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+
+
+class StopAt:
+    """A callback that fails at a step, as a crash would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, report):
+        if report.step == self.step:
+            raise RuntimeError("crash")
+
+
+@pytest.mark.parametrize("step", [1, 9, 10, 11, 25, 59, 60])
+def test_after_a_crash_the_run_ends_as_if_nothing_had_happened(tmp_path, never_stopped, step):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(step)])
+    torch.manual_seed(123)  # a new process would not have the old random state either
+    run = train(tmp_path)
+    assert_same(run, never_stopped)
+    np.testing.assert_array_equal(History.load(tmp_path)["loss"], never_stopped[1]["loss"])
+
+
+def test_a_finished_run_comes_back_at_once(tmp_path, never_stopped):
+    train(tmp_path)
+    seen = []
+    run = train(tmp_path, callbacks=[seen.append])
+    assert seen == []
+    assert_same(run, never_stopped)
+    assert not run[0].training
+
+
+def test_without_resume_an_earlier_run_is_replaced(tmp_path):
+    train(tmp_path, steps=40, every=5)
+    train(tmp_path, steps=10, every=10, resume=False)
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10]
+    assert len(History.load(tmp_path)) == 10
+
+
+def test_a_cut_newest_checkpoint_is_skipped(tmp_path, never_stopped):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)])
+    newest = checkpoint_file(tmp_path / "checkpoints", 30)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert_same(train(tmp_path), never_stopped)
+
+
+def test_ctrl_c_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stopped):
+    def interrupt(report):
+        if report.step == 23:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted, match="resume=True") as caught:
+        train(tmp_path, callbacks=[interrupt])
+    stopped_at = checkpoint_steps(tmp_path / "checkpoints")[-1]
+    assert stopped_at == 23
+    assert f"step {stopped_at}" in str(caught.value)
+    assert caught.value._render_traceback_() == [str(caught.value)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same(train(tmp_path), never_stopped)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    def interrupt_twice(report):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, callbacks=[interrupt_twice])
+    assert not isinstance(caught.value, TrainingInterrupted)
+
+
+def test_other_settings_are_named(tmp_path):
+    train(tmp_path, steps=10)
+    with pytest.raises(CheckpointError, match=r"learning_rate was 0\.01, is 0\.5.*margin was 0\.5"):
+        train(tmp_path, steps=10, learning_rate=0.5, margin="soft")
+    assert len(History.load(tmp_path)) == 10  # nothing was lost
+
+
+def test_another_network_is_named(tmp_path):
+    train(tmp_path, steps=10)
+    with pytest.raises(CheckpointError, match="the network has other layers"):
+        train(tmp_path, steps=10, model=torch.nn.Sequential(*small_net(), torch.nn.Linear(2, 2)))
+
+
+def test_a_loss_that_is_not_finite_names_the_last_checkpoint(tmp_path):
+    model = small_net()
+
+    def poison(report):
+        if report.step == 15:
+            torch.nn.init.constant_(model[1].weight, float("nan"))
+
+    with pytest.raises(
+        NonFiniteLossError, match=r"at step 16 .* the last checkpoint is of step 10"
+    ):
+        train(tmp_path, model=model, callbacks=[poison])
+
+
+def test_checkpoints_need_a_folder():
+    with pytest.raises(ValueError, match="needs a run_folder"):
+        fit(small_net(), *blobs(), settings(), checkpoint_every=5, progress="off")
+
+
+def test_tensorboard_is_cut_back_to_the_checkpoint(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)])
+    train(tmp_path)
+    events = accumulator.EventAccumulator(
+        str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}
+    )
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, STEPS + 1))
+
+
+KILLED = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from test_resume import train
+train(Path({folder!r}), every=2)
+"""
+
+
+def start(folder, extra=""):
+    tests = Path(__file__).parent
+    code = extra + KILLED.format(paths=[str(tests.parent), str(tests)], folder=str(folder))
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("checkpoints_before", [0, 1, 9, 20])
+def test_a_killed_run_resumes_to_the_same_end(tmp_path, never_stopped, checkpoints_before):
+    process = start(tmp_path)
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: len(checkpoint_steps(folder)) >= checkpoints_before, process)
+    process.kill()
+    process.wait()
+    assert_same(train(tmp_path, every=2), never_stopped)
+
+
+def test_killed_inside_a_checkpoints_write(tmp_path, never_stopped):
+    # The process kills itself with a part of the eighth checkpoint written.
+    suicide = """
+import os, signal, torch
+save, calls = torch.save, []
+def save_a_part(state, stream):
+    calls.append(1)
+    if len(calls) < 8:
+        return save(state, stream)
+    stream.write(b"PK half a checkpoint")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = save_a_part
+"""
+    process = start(tmp_path, suicide)
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    folder = tmp_path / "checkpoints"
+    assert checkpoint_steps(folder)[-1] == 14
+    assert (folder / "step_00000016.tmp").stat().st_size > 0
+    assert_same(train(tmp_path, every=2), never_stopped)
+    assert not list(folder.glob("*.tmp"))
