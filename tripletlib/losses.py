@@ -135,7 +135,9 @@ def batch_all(
     if not len(losses):
         raise _no_valid_triplet(labels)
     counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
-    return TripletResult(loss=losses.sum() / counted, active_fraction=active.mean(dtype=torch.float32))
+    return TripletResult(
+        loss=losses.sum() / counted, active_fraction=active.mean(dtype=torch.float32)
+    )
 
 
 @torch.no_grad()
