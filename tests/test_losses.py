@@ -133,7 +133,8 @@ def test_loss_is_that_of_the_triple_loop(
 def test_chosen_distances_are_the_hardest(metric: Metric, batch: str) -> None:
     embeddings, labels = BATCHES[batch]
     *_, positives, negatives = oracles.batch_hard(embeddings.tolist(), labels.tolist(), 0.5, metric)
-    result = batch_hard(embeddings, labels, metric=metric)
+    result = batch_hard(embeddings.clone().requires_grad_(), labels, metric=metric)
+    assert result.loss.requires_grad
     assert_close(result.positive_distances.tolist(), positives, rtol=1e-6, atol=1e-8)
     assert_close(result.negative_distances.tolist(), negatives, rtol=1e-6, atol=1e-8)
     assert not result.positive_distances.requires_grad
