@@ -251,6 +251,15 @@ def test_mining_leaves_no_trace_in_the_graph() -> None:
         assert indices.dtype == torch.int64
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_autocast_does_not_blur_the_mining(metric: Metric) -> None:
+    # bfloat16 tells only 256 steps apart: among 128 images it would pick other neighbours.
+    embeddings, labels = p_by_k(32, 4, 64)
+    expected = mine_hardest(embeddings.float(), labels, metric)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close(mine_hardest(embeddings.float(), labels, metric), expected)
+
+
 def test_cosine_mining_sees_a_zero_vector_at_distance_one() -> None:
     # Seen from image 0, the other positive is at 0.7 and the zero vector at 1: that one is harder.
     embeddings = torch.tensor([[1.0, 0.0], [0.3, 0.954], [0.0, 0.0], [-1.0, 0.0]])
