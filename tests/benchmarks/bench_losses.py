@@ -101,7 +101,9 @@ def time_both(batch_size: int) -> dict[str, float]:
         for name, loss in SIDES.items():
             seconds[name].append(seconds_per_step(loss, embeddings, labels, steps))
     medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
-    return medians | {"turns": turns, "steps_per_turn": steps}
+    # On a shared machine the fastest turns are the ones that met the least other work.
+    fastest_ratio = min(seconds["theirs"]) / min(seconds["ours"])
+    return medians | {"fastest_ratio": fastest_ratio, "turns": turns, "steps_per_turn": steps}
 
 
 def seconds_per_step(loss: Loss, embeddings: Tensor, labels: Tensor, steps: int) -> float:
@@ -148,14 +150,15 @@ def main() -> None:
         f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
     )
-    print(f"{'B':>6} {'ours ms':>10} {'theirs ms':>10} {'ratio':>7} {'target':>7}")
+    print(f"{'B':>6} {'ours ms':>10} {'theirs ms':>10} {'ratio':>7} {'fastest':>8} {'target':>7}")
     rows: list[dict[str, float | None]] = []
     for batch_size, target in SPEED_TARGETS.items():
         times = time_both(batch_size)
         ratio = times["theirs"] / times["ours"]
         rows.append({"B": batch_size, **times, "ratio": ratio, "target": target})
         print(
-            f"{batch_size:>6} {times['ours']:>10.3f} {times['theirs']:>10.3f} {ratio:>6.1f}x "
+            f"{batch_size:>6} {times['ours']:>10.3f} {times['theirs']:>10.3f} {ratio:>6.2f}x "
+            f"{times['fastest_ratio']:>7.2f}x "
             + (f"{target:>6.1f}x  {verdict(ratio >= target)}" if target else f"{'-':>7}"),
             flush=True,
         )
