@@ -43,7 +43,7 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     with torch.autocast(a.device.type, enabled=False):
         x, y = _full_precision(a, other)
         if metric == "cosine":
-            distances = (1 - _unit_rows(x) @ _unit_rows(y).T).clamp_min(0)
+            distances = (1 - unit_rows(x) @ unit_rows(y).T).clamp_min(0)
         else:
             distances = _squared(x, y)
         if b is None:
@@ -72,13 +72,31 @@ def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tens
     _check(a, b, metric)
     if a.shape != b.shape:
         raise ValueError(f"paired rows need equal shapes, got {_shape(a)} and {_shape(b)}")
-    with torch.autocast(a.device.type, enabled=False):
-        x, y = _full_precision(a, b)
-        if metric == "cosine":
-            return (1 - (_unit_rows(x) * _unit_rows(y)).sum(1)).clamp_min(0)
-        if metric == "sqeuclidean":
-            return (x - y).square().sum(1)
-        return torch.linalg.vector_norm(x - y, dim=1)  # PyTorch defines its gradient at 0 as 0
+    # No matrix product here, so autocast has nothing to lower and need not be switched off.
+    x, y = _full_precision(a, b)
+    if metric == "cosine":
+        return (1 - (unit_rows(x) * unit_rows(y)).sum(1)).clamp_min(0)
+    if metric == "sqeuclidean":
+        return (x - y).square().sum(1)
+    return torch.linalg.vector_norm(x - y, dim=1)  # PyTorch defines its gradient at 0 as 0
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows scaled to length 1; a zero row stays zero.
+
+    Args:
+        x: `[N, D]`.
+
+    Returns:
+        `[N, D]`.
+
+    Example:
+        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    norms = _sqrt(x.square().sum(1, keepdim=True))
+    return x / norms.masked_fill(norms == 0, 1)
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:
@@ -94,11 +112,6 @@ def _sqrt(squared: Tensor) -> Tensor:
     # Taking the root of 1 there instead, and masking it out, gives the subgradient 0.
     is_zero = squared == 0
     return squared.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
-
-
-def _unit_rows(x: Tensor) -> Tensor:
-    norms = _sqrt(x.square().sum(1, keepdim=True))
-    return x / norms.masked_fill(norms == 0, 1)
 
 
 def _full_precision(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tripletlib.distances import Metric, paired_distances, pairwise_distances
+from tripletlib.distances import Metric, paired_distances, pairwise_distances, unit_rows
 
 Margin = float | Literal["soft"]
 
@@ -70,13 +70,20 @@ def batch_hard(
     """
     _check(embeddings, labels, margin)
     anchors, positives, negatives = mine_hardest(embeddings, labels, metric)  # [B'] each
+    if not len(anchors):
+        raise _no_valid_triplet(labels)
     partners = embeddings.index_select(0, torch.cat([positives, negatives]))  # [2B', D]
-    repeated = embeddings.index_select(0, anchors.repeat(2))  # [2B', D]
+    repeated = embeddings.index_select(0, torch.cat([anchors, anchors]))  # [2B', D]
     d_pos, d_neg = paired_distances(repeated, partners, metric).chunk(2)
     losses, active = _triplet_losses(d_pos - d_neg, margin)
+    loss = losses.mean()
+    if len(anchors) < len(embeddings):
+        # An image left out must not hide that the network broke: 0 x sum is 0, but NaN as soon as
+        # one entry is NaN or infinite.
+        loss = loss + 0 * embeddings.detach().sum(dtype=loss.dtype)
     return TripletResult(
-        loss=losses.mean(),
-        active_fraction=active.float().mean(),
+        loss=loss,
+        active_fraction=active.mean(dtype=torch.float32),
         positive_distances=d_pos.detach(),
         negative_distances=d_neg.detach(),
     )
@@ -125,8 +132,12 @@ def batch_all(
     anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
     differences = distances[anchors, positives][:, None] - distances[anchors]  # [M, B]
     losses, active = _triplet_losses(differences[~same[anchors]], margin)  # [triplets]
+    if not len(losses):
+        raise _no_valid_triplet(labels)
     counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
-    return TripletResult(loss=losses.sum() / counted, active_fraction=active.float().mean())
+    return TripletResult(
+        loss=losses.sum() / counted, active_fraction=active.mean(dtype=torch.float32)
+    )
 
 
 @torch.no_grad()
@@ -136,47 +147,50 @@ def mine_hardest(
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Args:
-        embeddings: `[B, D]`.
-        labels: `[B]`, with at least two identities.
+        embeddings: `[B, D]`, B >= 1.
+        labels: `[B]`.
         metric: distance, see `pairwise_distances`.
         block: anchors looked at together; at most `block` x B numbers are held.
 
     Returns:
-        Indices `[B']` of the anchors that have a positive, of their hardest positives and of their
-        hardest negatives. Among equals any may be chosen.
+        Indices `[B']` of the anchors that have a positive and a negative, of their hardest
+        positives and of their hardest negatives. Among equals any may be chosen.
 
     Example:
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
-    points, norms = _prepare(embeddings, metric)
-    positives, negatives = [], []
+    points, offsets = _ranking_points(embeddings, metric)
+    positives, negatives, sizes = [], [], []
     for start in range(0, len(points), block):
         rows = slice(start, start + block)
-        # |a|^2 is the same along a row, so |b|^2 - 2ab orders the row as the distance does.
         with torch.autocast(points.device.type, enabled=False):
-            score = torch.addmm(norms, points[rows], points.T, alpha=-2)  # [block, B]
-        same = labels[rows, None] == labels
+            score = torch.addmm(offsets, points[rows], points.T, alpha=-2)  # [block, B]
+        same = labels[rows, None] == labels  # [block, B]
+        sizes.append(same.sum(1))  # a row's own identity: cheaper here than sorting the labels
         negatives.append(score.masked_fill(same, torch.inf).min(1).indices)
         score.masked_fill_(~same, -torch.inf).diagonal(start).fill_(-torch.inf)
         positives.append(score.max(1).indices)
-    anchors = _with_positive(labels).nonzero().squeeze(1)
-    return anchors, torch.cat(positives)[anchors], torch.cat(negatives)[anchors]
+    size = torch.cat(sizes)  # [B]
+    anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
+    # index_select: half the time of indexing with [], which counts for batches of a hundred images.
+    positive, negative = (
+        torch.cat(parts).index_select(0, anchors) for parts in (positives, negatives)
+    )
+    return anchors, positive, negative
 
 
-def _prepare(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Points whose squared distances order pairs as `metric` does, and their squared norms."""
+def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does."""
     points = embeddings.detach()
     points = points if points.dtype == torch.float64 else points.float()
     if metric == "cosine":
-        points = F.normalize(points)  # |u - v|^2 = 2 - 2 cos(u, v)
+        points = unit_rows(points)
+        return points, points.new_zeros(len(points))
+    # |a - b|^2 = |a|^2 + |b|^2 - 2ab, and |a|^2 is the same along a row. Centred, the terms are
+    # small and so is their rounding.
     points = points - points.mean(0)
     return points, points.square().sum(1)
-
-
-def _with_positive(labels: Tensor) -> Tensor:
-    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
-    return counts[inverse] > 1
 
 
 def _triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
@@ -197,14 +211,18 @@ def _check(embeddings: Tensor, labels: Tensor, margin: Margin) -> None:
         raise ValueError(f"labels must be [B] = [{len(embeddings)}], got {list(labels.shape)}")
     if margin != "soft" and (isinstance(margin, str) or not 0 <= margin < math.inf):
         raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
-    counts = labels.unique(return_counts=True)[1]
-    if len(counts) < 2:
-        raise ValueError(
+    if len(labels) < 3:
+        raise _no_valid_triplet(labels)
+
+
+def _no_valid_triplet(labels: Tensor) -> ValueError:
+    # Called when none was found, so that good batches need not be counted beforehand.
+    if len(labels.unique()) < 2:
+        return ValueError(
             f"no valid triplet: the batch of {len(labels)} holds fewer than two identities, so "
             "there is no negative; draw more identities per batch (P)"
         )
-    if counts.max() < 2:
-        raise ValueError(
-            f"no valid triplet: each of the {len(labels)} identities appears once, so there is "
-            "no positive; draw more images per identity (K)"
-        )
+    return ValueError(
+        f"no valid triplet: each of the {len(labels)} identities appears once, so there is "
+        "no positive; draw more images per identity (K)"
+    )

@@ -32,11 +32,10 @@ def run_folder(name: str) -> Path:
     Raises:
         ValueError: the name is empty, absolute or leads out of the runs root.
     """
-    root = runs_root()
-    folder = (root / name).resolve()
-    if folder == root.resolve() or not folder.is_relative_to(root.resolve()):
-        raise ValueError(f"run name {name!r} must name a folder below {root}")
-    return folder
+    relative = Path(name)
+    if relative.anchor or not relative.parts or ".." in relative.parts:
+        raise ValueError(f"run name {name!r} must name a folder below {runs_root()}")
+    return runs_root() / relative
 
 
 def _from_environment(variable: str, default: str) -> Path:

@@ -54,7 +54,7 @@ class PKSampler(Sampler[list[int]]):
         self._generator = torch.Generator().manual_seed(seed)
         self._pass_start = self._generator.get_state()
         self._handed_out = 0
-        self._resuming = False
+        self._left_of_pass: list[list[int]] = []
 
     def __len__(self) -> int:
         """Batches in one pass."""
@@ -62,12 +62,12 @@ class PKSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Starts a new pass, or goes on with the one that `load_state_dict` brought back."""
-        if not self._resuming:
+        batches, self._left_of_pass = self._left_of_pass, []
+        if not batches:
             self._pass_start = self._generator.get_state()
             self._handed_out = 0
-        self._resuming = False
-        self._generator.set_state(self._pass_start)
-        for batch in self._draw_pass()[self._handed_out :]:
+            batches = self._draw_pass()
+        for batch in batches:
             self._handed_out += 1
             yield batch
 
@@ -76,10 +76,14 @@ class PKSampler(Sampler[list[int]]):
         return {"pass_start": self._pass_start.clone(), "handed_out": self._handed_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues behind the last batch taken when `state_dict` was called."""
+        """Continues behind the last batch taken when `state_dict` was called.
+
+        At the end of a pass that is the beginning of the next.
+        """
         self._pass_start = state["pass_start"].clone()
         self._handed_out = int(state["handed_out"])
-        self._resuming = True
+        self._generator.set_state(self._pass_start)
+        self._left_of_pass = self._draw_pass()[self._handed_out :]
 
     def _draw_pass(self) -> list[list[int]]:
         order = self._permutation(len(self._members))

@@ -1,0 +1,104 @@
+"""The definitions, written once more as slowly and plainly as possible.
+
+Nothing here calls tripletlib or tensor arithmetic: plain Python floats and loops, so that an error
+in the kernels and an error here are unlikely to be the same one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+
+Vector = Sequence[float]
+
+
+def distance(a: Vector, b: Vector, metric: str) -> float:
+    squared = math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    if metric == "sqeuclidean":
+        return squared
+    if metric == "euclidean":
+        return math.sqrt(squared)
+    lengths = math.sqrt(math.fsum(x * x for x in a)) * math.sqrt(math.fsum(y * y for y in b))
+    if lengths == 0:
+        return 1.0
+    return max(0.0, 1 - math.fsum(x * y for x, y in zip(a, b, strict=True)) / lengths)
+
+
+def triplets(labels: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Every valid (anchor, positive, negative)."""
+    images = range(len(labels))
+    return [
+        (a, p, n)
+        for a, p, n in product(images, images, images)
+        if a != p and labels[a] == labels[p] and labels[a] != labels[n]
+    ]
+
+
+def triplet_loss(d_pos: float, d_neg: float, margin: float | str) -> float:
+    x = d_pos - d_neg
+    if margin == "soft":
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    return max(0.0, float(margin) + x)
+
+
+def is_active(d_pos: float, d_neg: float, margin: float | str) -> bool:
+    return d_pos >= d_neg if margin == "soft" else triplet_loss(d_pos, d_neg, margin) > 0
+
+
+def batch_all(
+    points: Sequence[Vector],
+    labels: Sequence[int],
+    margin: float | str,
+    metric: str,
+    average: str,
+) -> tuple[float, float]:
+    """Loss and share of active triplets."""
+    pairs = [
+        (distance(points[a], points[p], metric), distance(points[a], points[n], metric))
+        for a, p, n in triplets(labels)
+    ]
+    losses = [triplet_loss(d_pos, d_neg, margin) for d_pos, d_neg in pairs]
+    counted = len(losses) if average == "all" else sum(loss > 0 for loss in losses)
+    active = sum(is_active(d_pos, d_neg, margin) for d_pos, d_neg in pairs)
+    return math.fsum(losses) / max(counted, 1), active / len(pairs)
+
+
+def batch_hard(
+    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+) -> tuple[float, float, list[float], list[float]]:
+    """Loss, share of active triplets, and each kept anchor's hardest two distances."""
+    by_anchor: dict[int, list[tuple[float, float]]] = {}
+    for a, p, n in triplets(labels):
+        d_pos = distance(points[a], points[p], metric)
+        d_neg = distance(points[a], points[n], metric)
+        by_anchor.setdefault(a, []).append((d_pos, d_neg))
+    hardest = [
+        (max(d_pos for d_pos, _ in pairs), min(d_neg for _, d_neg in pairs))
+        for _, pairs in sorted(by_anchor.items())
+    ]
+    losses = [triplet_loss(d_pos, d_neg, margin) for d_pos, d_neg in hardest]
+    active = sum(is_active(d_pos, d_neg, margin) for d_pos, d_neg in hardest)
+    return (
+        math.fsum(losses) / len(losses),
+        active / len(losses),
+        [d_pos for d_pos, _ in hardest],
+        [d_neg for _, d_neg in hardest],
+    )
+
+
+def numerical_gradient(
+    function: Callable[[list[list[float]]], float], points: Sequence[Vector], step: float = 1e-6
+) -> list[list[float]]:
+    """Central differences of a function of the points, one entry at a time."""
+    moved = [list(point) for point in points]
+    gradient = []
+    for row in moved:
+        slopes = []
+        for column, value in enumerate(row):
+            row[column] = value + step
+            above = function(moved)
+            row[column] = value - step
+            below = function(moved)
+            row[column] = value
+            slopes.append((above - below) / (2 * step))
+        gradient.append(slopes)
+    return gradient
