@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from tripletlib.embedding import embed, to_unit_interval
+from tripletlib.embedding import EmbeddingTable, embed, to_unit_interval
 from tripletlib.models import MnistNet
 
 
@@ -45,3 +48,104 @@ def test_the_mode_is_put_back_after_an_error():
 def test_no_images_or_floats_are_refused(bad):
     with pytest.raises(ValueError, match="uint8"):
         embed(MnistNet(), bad)
+
+
+class Corners(nn.Module):
+    """Embeds an image as its mean and its top left pixel, and notes what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.shown = []
+
+    def forward(self, images):
+        self.shown.append(images.clone())
+        return torch.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], 1) * self.weight
+
+
+@pytest.mark.parametrize(
+    ("tta", "views"), [("none", 1), ("flip", 2), ("5crops", 5), ("5crops+flip", 10)]
+)
+def test_an_embedding_is_the_mean_over_its_views(images, tta, views):
+    model = Corners()
+    found = embed(model, images, tta=tta)
+    assert len(model.shown) == views
+    expected = torch.stack([model(view).detach() for view in model.shown[:views]]).mean(0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_flips_mirror_left_and_right(images):
+    model = Corners()
+    embed(model, images, tta="flip")
+    assert torch.equal(model.shown[1], model.shown[0].flip(3))
+
+
+def test_five_crops_are_the_corners_and_the_centre():
+    ramp = np.zeros((1, 3, 128, 64), np.uint8)
+    ramp[0, 0] = np.arange(128)[:, None]
+    ramp[0, 1] = np.arange(64)
+    model = Corners()
+    embed(model, ramp, tta="5crops")
+    tops = [round(view[0, 0, 0, 0].item() * 255, 1) for view in model.shown]
+    lefts = [round(view[0, 1, 0, 0].item() * 255, 1) for view in model.shown]
+    assert tops[0] == tops[1] < tops[4] < tops[2] == tops[3]
+    assert lefts[0] == lefts[2] < lefts[4] < lefts[1] == lefts[3]
+    assert all(view.shape == (1, 3, 128, 64) for view in model.shown)
+
+
+def test_unknown_augmentation_lists_the_known(images):
+    with pytest.raises(ValueError, match=r"5crops\+flip"):
+        embed(MnistNet(), images, tta="rotate")
+
+
+def test_bfloat16_is_close_to_float32(images):
+    model = MnistNet()
+    exact, quick = (embed(model, images, precision=name) for name in ("float32", "bfloat16"))
+    assert not np.array_equal(exact, quick)
+    np.testing.assert_allclose(quick, exact, atol=0.05 * np.abs(exact).max())
+
+
+def table(**changed):
+    columns = {
+        "embeddings": np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32),
+        "pids": np.array([5, -1, 0]),
+        "camids": np.array([1, 2, 6]),
+        "paths": np.array(["a.jpg", "ü.jpg", "c d.jpg"], dtype=object),
+    }
+    return EmbeddingTable(**columns | changed, step=700, tta="flip")
+
+
+def test_a_table_reads_back_as_it_was_saved(tmp_path):
+    table().save(tmp_path / "new" / "query.npz")
+    loaded = EmbeddingTable.load(tmp_path / "new" / "query.npz")
+    for name in ("embeddings", "pids", "camids", "paths"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(table(), name))
+    assert (loaded.step, loaded.tta, len(loaded)) == (700, "flip", 3)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["query.npz"]
+
+
+def test_a_table_that_carries_code_or_is_cut_is_refused(tmp_path):
+    file = tmp_path / "query.npz"
+    columns = {field.name: getattr(table(), field.name) for field in fields(EmbeddingTable)}
+    np.savez(file, **columns)  # its paths are objects, which would be unpickled
+    with pytest.raises(ValueError, match=r"query\.npz is not an embedding table"):
+        EmbeddingTable.load(file)
+    table().save(file)
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match="not an embedding table"):
+        EmbeddingTable.load(file)
+
+
+def test_a_failed_save_keeps_the_earlier_table(tmp_path, monkeypatch):
+    table().save(tmp_path / "query.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            table().save(tmp_path / "query.npz")
+    assert len(EmbeddingTable.load(tmp_path / "query.npz")) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["query.npz"]
+
+
+def test_columns_of_different_lengths_are_named():
+    with pytest.raises(ValueError, match="'camids': 2"):
+        table(camids=np.array([1, 2]))

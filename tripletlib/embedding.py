@@ -1,8 +1,22 @@
-"""Images to embeddings, batch by batch, with a trained network."""
+"""Images to embeddings, batch by batch, and the table that keeps them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tripletlib import progress as progress_display
+from tripletlib.augmentation import ENLARGEMENT
+from tripletlib.hardware import choose_layout, choose_precision
+
+TestTimeAugmentation = Literal["none", "flip", "5crops", "5crops+flip"]
+_COLUMNS = ("embeddings", "pids", "camids", "paths")
 
 
 def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tensor:
@@ -21,37 +35,152 @@ def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tenso
 
 
 @torch.inference_mode()
-def embed(model: nn.Module, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
+def embed(
+    model: nn.Module,
+    images: np.ndarray,
+    batch_size: int = 512,
+    tta: TestTimeAugmentation = "none",
+    precision: Literal["auto", "float32", "bfloat16"] = "float32",
+    progress: progress_display.Progress = "off",
+) -> np.ndarray:
     """Embeds a set of images in evaluation mode; the model's mode is put back afterwards.
 
     Args:
         model: network from `[B, C, H, W]` to `[B, D]`; its parameters name the device.
         images: uint8 `[N, C, H, W]`.
         batch_size: images in one forward pass.
+        tta: test-time augmentation: what each image's embedding is the mean of. `"none"`: the image
+            itself; `"flip"`: and its mirror image; `"5crops"`: the corners and the centre of the
+            image enlarged by an eighth; `"5crops+flip"`: and their mirror images.
+        precision: what the network computes in, see `choose_precision`.
+        progress: `"auto"` shows a bar where somebody watches.
 
     Returns:
         Embeddings, float32 `[N, D]`.
 
     Raises:
-        ValueError: no images, or images that are not uint8.
+        ValueError: no images, images that are not uint8, or an unknown augmentation.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 4.2, for crops and flips.
 
     Example:
         >>> from tripletlib.models import MnistNet
         >>> embed(MnistNet(embedding_dim=2), np.zeros((3, 1, 28, 28), np.uint8)).shape
         (3, 2)
     """
+    _check(images, tta)
+    device = next(model.parameters()).device
+    dtype = choose_precision(precision, device)
+    layout = choose_layout(device, dtype)
+    was_training = model.training
+    model.eval()
+    parts = []
+    try:
+        with (
+            progress_display.bar(len(images), "image", progress, desc="embedding") as bar,
+            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+        ):
+            for start in range(0, len(images), batch_size):
+                batch = to_unit_interval(images[start : start + batch_size], device)
+                views = [
+                    model(view.contiguous(memory_format=layout)).float()
+                    for view in _views(batch, tta)
+                ]
+                parts.append(torch.stack(views).mean(0).cpu())
+                bar.update(len(batch))
+    finally:
+        model.train(was_training)
+    return torch.cat(parts).numpy()
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Embedded images with what an evaluation needs to know of them.
+
+    Attributes:
+        embeddings: float32 `[N, D]`.
+        pids: identity of each image, int64 `[N]`.
+        camids: camera of each image, int64 `[N]`.
+        paths: file of each image, text `[N]`.
+        step: training step of the checkpoint that embedded them.
+        tta: test-time augmentation, see `embed`.
+
+    Raises:
+        ValueError: the columns have different lengths.
+    """
+
+    embeddings: np.ndarray
+    pids: np.ndarray
+    camids: np.ndarray
+    paths: np.ndarray
+    step: int
+    tta: str
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the columns of an embedding table must be equally long: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def save(self, file: Path) -> None:
+        """Writes an `.npz` archive, in one piece."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".tmp")
+        columns = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        columns["paths"] = columns["paths"].astype(str)  # objects would need pickle
+        try:
+            with unfinished.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **columns)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.replace(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Reads a table that `save` wrote; nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no embedding table.
+        """
+        try:
+            # np.load, given a path, would leave the file open when it cannot read it.
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                columns = {field.name: archive[field.name] for field in fields(cls)}
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a foreign or cut file fails in many ways
+            raise ValueError(f"{file} is not an embedding table ({error}); remove it") from error
+        step, tta = int(columns.pop("step")), str(columns.pop("tta"))
+        return cls(**columns, step=step, tta=tta)
+
+
+def _views(images: Tensor, tta: TestTimeAugmentation) -> Iterator[Tensor]:
+    crops = _five_crops(images) if tta.startswith("5crops") else [images]
+    for crop in crops:
+        yield crop
+        if tta.endswith("flip"):
+            yield crop.flip(3)
+
+
+def _five_crops(images: Tensor) -> list[Tensor]:
+    height, width = images.shape[2:]
+    larger_size = (round(height * ENLARGEMENT), round(width * ENLARGEMENT))
+    larger = F.interpolate(images, larger_size, mode="bilinear", align_corners=False)
+    down, right = larger_size[0] - height, larger_size[1] - width
+    corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+    return [larger[:, :, top : top + height, left : left + width] for top, left in corners]
+
+
+def _check(images: np.ndarray, tta: str) -> None:
     if images.dtype != np.uint8 or not len(images):
         raise ValueError(
             f"images must be uint8 [N, C, H, W], N > 0; got {images.dtype} {list(images.shape)}"
         )
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        parts = [
-            model(to_unit_interval(images[start : start + batch_size], device)).float().cpu()
-            for start in range(0, len(images), batch_size)
-        ]
-    finally:
-        model.train(was_training)
-    return torch.cat(parts).numpy()
+    if tta not in get_args(TestTimeAugmentation):
+        raise ValueError(f"tta must be one of {get_args(TestTimeAugmentation)}, got {tta!r}")
