@@ -64,8 +64,12 @@ class Market1501(ReidDataset):
         (ICCV); counts: the data set's readme and files.
 
     Example:
-        >>> Market1501("Market-1501-v15.09.15").gallery  # doctest: +SKIP
-        <gallery: 15,913 images, 751 pids, 6 cameras>
+        >>> from tempfile import TemporaryDirectory
+        >>> from tripletlib.synthetic import write_synthetic_market
+        >>> with TemporaryDirectory() as folder:
+        ...     root = write_synthetic_market(folder + "/people", 4, 2, 3, progress=False)
+        ...     print(Market1501(root).train)
+        <train: 12 images, 2 pids, 2 cameras>
     """
 
     def __init__(
