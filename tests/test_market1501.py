@@ -33,7 +33,7 @@ def data(tmp_path, monkeypatch):
 def drawn(tmp_path_factory):
     """A data set that no test changes."""
     root = tmp_path_factory.mktemp("drawn") / "people"
-    return write_synthetic_market(root, 8, 2, 2, progress=False)
+    return write_synthetic_market(root, 8, 2, 2, progress="off")
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_training_takes_the_arrays_as_they_are(drawn):
 def test_synthetic_sets_of_any_shape_load_in_silence(tmp_path, capsys):
     for identities, cameras in ((2, 2), (5, 9)):
         root = write_synthetic_market(
-            tmp_path / f"{identities}", identities, cameras, 1, progress=False
+            tmp_path / f"{identities}", identities, cameras, 1, progress="off"
         )
         Market1501(root)
     assert capsys.readouterr().out == ""

@@ -32,7 +32,7 @@ def pixels(folder: Path) -> np.ndarray:
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "market"
     return write_synthetic_market(
-        root, identities=21, cameras=3, images_per_camera=2, progress=False
+        root, identities=21, cameras=3, images_per_camera=2, progress="off"
     )
 
 
@@ -228,7 +228,7 @@ def colour_histograms(images: np.ndarray) -> np.ndarray:
 
 def test_colours_alone_do_not_solve_it(tmp_path: Path):
     root = write_synthetic_market(
-        tmp_path / "set", identities=80, cameras=6, images_per_camera=2, progress=False
+        tmp_path / "set", identities=80, cameras=6, images_per_camera=2, progress="off"
     )
     (_, gallery, gallery_cams), (_, query, query_cams) = (
         parse(root / "bounding_box_test"),

@@ -67,7 +67,7 @@ class Market1501(ReidDataset):
         >>> from tempfile import TemporaryDirectory
         >>> from tripletlib.synthetic import write_synthetic_market
         >>> with TemporaryDirectory() as folder:
-        ...     root = write_synthetic_market(folder + "/people", 4, 2, 3, progress=False)
+        ...     root = write_synthetic_market(folder + "/people", 4, 2, 3, progress="off")
         ...     print(Market1501(root).train)
         <train: 12 images, 2 pids, 2 cameras>
     """

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm.auto import tqdm
 
+from tripletlib import progress as progress_display
 from tripletlib.pedestrians import ACCENTS, Figure, Identity, draw_body, tint
 from tripletlib.streets import GROUND, HEIGHT, STREET_SIZE, WIDTH, Camera, expose
 
@@ -287,7 +287,7 @@ def write_synthetic_market(
     cameras: int = 6,
     images_per_camera: int = 4,
     seed: int = 0,
-    progress: bool = True,
+    progress: progress_display.Progress = "auto",
 ) -> Path:
     """Draw people and write them as a data set in the layout of Market-1501.
 
@@ -303,7 +303,7 @@ def write_synthetic_market(
         cameras: cameras, 2 to 9; each sees every identity.
         images_per_camera: pictures of an identity in one camera, 1 to 99; a query comes on top.
         seed: same seed and same version of Pillow, same pixels.
-        progress: show a progress bar.
+        progress: see `tripletlib.progress`.
 
     Returns:
         `root`, absolute. If it holds this very data set already, nothing is drawn; if it holds
@@ -341,10 +341,19 @@ def write_synthetic_market(
     return root
 
 
-def _write_all(folder: Path, shots: list[_Shot], settings: dict[str, int], progress: bool) -> None:
+def _write_all(
+    folder: Path,
+    shots: list[_Shot],
+    settings: dict[str, int],
+    progress: progress_display.Progress,
+) -> None:
     count, seed = settings["cameras"], settings["seed"]
     cameras = [Camera.draw(k, count, np.random.default_rng([seed, 1, k])) for k in range(count)]
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
-    for shot in tqdm(shots, desc="drawing synthetic people", unit="image", disable=not progress):
-        _draw_shot(shot, cameras, seed).save(folder / shot.folder / shot.name, quality=88)
+    with progress_display.bar(
+        len(shots), "image", progress, desc="drawing synthetic people"
+    ) as bar:
+        for shot in shots:
+            _draw_shot(shot, cameras, seed).save(folder / shot.folder / shot.name, quality=88)
+            bar.update()

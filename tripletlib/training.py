@@ -1,4 +1,8 @@
-"""Trains any embedding network with a triplet loss, and goes on where it was stopped."""
+"""Trains any embedding network with a triplet loss, and goes on where it was stopped.
+
+`python -m tripletlib.training notebooks/params/03_market1501_original.yaml` trains for person
+re-identification without Jupyter, from the file that notebook 03 reads.
+"""
 
 import math
 import random
@@ -292,3 +296,9 @@ def _check(images: np.ndarray, labels: np.ndarray) -> None:
         )
     if labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images need labels [{len(images)}], got {labels.shape}")
+
+
+if __name__ == "__main__":
+    from tripletlib.experiment import main
+
+    raise SystemExit(main())

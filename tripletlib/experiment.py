@@ -1,0 +1,240 @@
+"""One person re-identification experiment, read from the parameter file that notebook 03 reads.
+
+The notebook and the command line go through the same `Experiment`, so that a file means the same
+training in both.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import yaml
+
+from tripletlib.checkpoints import CheckpointError, load_checkpoint
+from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
+from tripletlib.history import History
+from tripletlib.interruption import TrainingInterrupted
+from tripletlib.losses import Margin
+from tripletlib.market1501 import Market1501, ReidDataset, from_folders
+from tripletlib.models import LuNet
+from tripletlib.paths import data_root, run_folder
+from tripletlib.progress import Progress
+from tripletlib.reporting import EpochReport
+from tripletlib.settings import TrainingSettings
+from tripletlib.splits import Split
+from tripletlib.synthetic import write_synthetic_market
+from tripletlib.training import NonFiniteLossError, fit, seed_everything
+
+# Parameters that shape notebook 03's figures and mean nothing to a training without pictures.
+NOTEBOOK_ONLY = frozenset({"shown_identities"})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a person re-identification experiment.
+
+    Attributes:
+        run_name: folder below the runs root.
+        dataset: `"synthetic"` draws pedestrians, `"market1501"` reads that layout, `"folders"`
+            own pictures, see `from_folders`.
+        dataset_root: the data set's folder; a relative one is meant from the data root.
+        synthetic_identities: people to draw; half of them are for training.
+        image_height: pixels; all images are resized to it.
+        image_width: pixels.
+        embedding_dim: D.
+        width: factor on LuNet's channels.
+        original_network: LuNet as the original TensorFlow project has it.
+        tta: test-time augmentation, see `embed`.
+        checkpoint_every: steps between checkpoints.
+        resume: go on from the newest checkpoint of an unfinished run.
+
+    The other attributes are those of `TrainingSettings`; 0 for `decay_start` and `decay_end`
+    stands for a constant rate and 0 for `steps_per_epoch` for one look at the set.
+    """
+
+    run_name: str
+    dataset: Literal["synthetic", "market1501", "folders"] = "synthetic"
+    dataset_root: str = "synthetic"
+    synthetic_identities: int = 300
+    image_height: int = 128
+    image_width: int = 64
+    embedding_dim: int = 128
+    width: float = 1.0
+    original_network: bool = False
+    identities: int = 32
+    images_per_identity: int = 4
+    loss: Literal["batch_hard", "batch_all", "batch_all_nonzero"] = "batch_hard"
+    margin: Margin = 0.5
+    learning_rate: float = 0.0005
+    decay_start: int = 0
+    decay_end: int = 0
+    beta1_in_decay: float = 0.9
+    augment: bool = False
+    steps: int = 25_000
+    steps_per_epoch: int = 0
+    checkpoint_every: int = 5_000
+    resume: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    tta: TestTimeAugmentation = "none"
+    seed: int = 0
+
+    @classmethod
+    def from_file(cls, file: Path) -> Self:
+        """Reads a parameter file of notebook 03.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no mapping, or it has keys that mean nothing here or to the
+                notebook.
+        """
+        parameters = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(parameters, Mapping):
+            raise ValueError(f"{file} must hold lines of the form `parameter: value`")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(map(str, set(parameters) - known - NOTEBOOK_ONLY))
+        if unknown:
+            raise ValueError(
+                f"{file} sets {', '.join(unknown)}, which this training does not have; its "
+                f"parameters are {', '.join(sorted(known | NOTEBOOK_ONLY))}"
+            )
+        return cls(**{name: parameters[name] for name in parameters if name in known})
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.image_height, self.image_width
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return run_folder(self.run_name)
+
+    def settings(self) -> TrainingSettings:
+        """The part that `fit` takes."""
+        ours = {field.name for field in fields(self)}
+        shared = {field.name for field in fields(TrainingSettings)} & ours
+        values: dict[str, Any] = {name: getattr(self, name) for name in shared}
+        for name in ("decay_start", "decay_end", "steps_per_epoch"):
+            values[name] = values[name] or None
+        return TrainingSettings(**values)
+
+    def open_dataset(self, progress: Progress = "auto") -> ReidDataset:
+        """Opens the data set; draws it first if it is the synthetic one."""
+        root = data_root() / self.dataset_root
+        if self.dataset == "synthetic":
+            write_synthetic_market(root, self.synthetic_identities, seed=0)
+        readers: dict[str, Callable[..., ReidDataset]] = {
+            "synthetic": Market1501,
+            "market1501": Market1501,
+            "folders": from_folders,
+        }
+        if self.dataset not in readers:
+            raise ValueError(f"dataset must be one of {tuple(readers)}, got {self.dataset!r}")
+        return readers[self.dataset](root, self.image_size, progress=progress)
+
+    def make_model(self) -> LuNet:
+        """A LuNet with weights drawn from the seed."""
+        seed_everything(self.seed)
+        return LuNet(self.embedding_dim, self.width, self.image_size, self.original_network)
+
+    def train(
+        self,
+        model: LuNet,
+        training: Split,
+        callbacks: Sequence[Callable[[EpochReport], None]] = (),
+        progress: Progress = "auto",
+    ) -> History:
+        """Trains in the run folder, going on from a checkpoint if `resume` is set."""
+        return fit(
+            model,
+            training.images,
+            training.pids,
+            self.settings(),
+            self.folder,
+            callbacks,
+            progress,
+            checkpoint_every=self.checkpoint_every,
+            resume=self.resume,
+        )
+
+    def load_weights(self, model: LuNet, checkpoint_step: int | None = None) -> int:
+        """Loads a checkpoint's weights from the run folder.
+
+        Args:
+            model: gets the weights.
+            checkpoint_step: the checkpoint; None for the newest good one.
+
+        Returns:
+            Its step.
+
+        Raises:
+            CheckpointError: there is none, or the one asked for is missing or damaged.
+        """
+        state = load_checkpoint(self.folder / "checkpoints", checkpoint_step)
+        model.load_state_dict(state["model"])
+        return int(state["step"])
+
+    def embedding_table(
+        self, model: LuNet, split: Split, root: Path, step: int, progress: Progress = "auto"
+    ) -> EmbeddingTable:
+        """Embeds a split, or reads what an earlier call embedded in `embeddings/` of the run.
+
+        Args:
+            model: the network as it was after `step`.
+            split: query or gallery.
+            root: the data set's folder; the table's paths are relative to it.
+            step: training step of the weights.
+            progress: see `tripletlib.progress`.
+
+        Returns:
+            The table. A saved one of another step, augmentation or other pictures is made anew.
+        """
+        file = self.folder / "embeddings" / f"{split.name}.npz"
+        paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
+        if file.is_file():
+            saved = EmbeddingTable.load(file)
+            if (saved.step, saved.tta, saved.paths.tolist()) == (step, self.tta, paths):
+                return saved
+        embeddings = embed(model, split.images, 256, self.tta, self.precision, progress)
+        table = EmbeddingTable(
+            embeddings, split.pids, split.camids, np.array(paths), step, self.tta
+        )
+        table.save(file)
+        return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `python -m tripletlib.training`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tripletlib.training",
+        description="Train for person re-identification without Jupyter.",
+    )
+    parser.add_argument("params", type=Path, help="a file such as 03_market1501_original.yaml")
+    parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
+    options = parser.parse_args(arguments)
+    try:
+        experiment = Experiment.from_file(options.params)
+        run(experiment, embed_afterwards=options.embed)
+    except (OSError, ValueError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (TrainingInterrupted, NonFiniteLossError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(experiment: Experiment, embed_afterwards: bool) -> None:
+    """Trains, and embeds query and gallery if asked to."""
+    dataset = experiment.open_dataset()
+    print(dataset)
+    model = experiment.make_model()
+    experiment.train(model, dataset.train)
+    if embed_afterwards:
+        for split in (dataset.query, dataset.gallery):
+            table = experiment.embedding_table(model, split, dataset.root, experiment.steps)
+            print(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
