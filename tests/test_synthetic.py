@@ -43,7 +43,7 @@ def tiny(tmp_path: Path) -> dict:
         "identities": 4,
         "cameras": 2,
         "images_per_camera": 1,
-        "progress": False,
+        "progress": "off",
     }
 
 
