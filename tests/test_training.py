@@ -159,3 +159,28 @@ def test_training_needs_neither_jupyter_nor_matplotlib_nor_mlxtend():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+class OnePoint(nn.Module):
+    """A network that embeds everything in one point, as a collapsed one does."""
+
+    def __init__(self):
+        super().__init__()
+        self.point = nn.Parameter(torch.zeros(1, 2))
+
+    def forward(self, images):
+        return self.point.expand(len(images), 2)
+
+
+@pytest.mark.parametrize("margin", [0.5, "soft"])
+def test_a_collapse_is_said_in_one_line(capsys, margin):
+    fit(OnePoint(), *blobs(), settings(steps=500, margin=margin), progress="off")
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("step 200: the embeddings have collapsed")
+    assert "batch-normalisation" in printed[0]
+
+
+def test_a_good_training_is_not_called_a_collapse(capsys):
+    fit(small_net(), *blobs(), settings(steps=300), progress="off")
+    assert capsys.readouterr().out == ""

@@ -9,8 +9,11 @@ from typing import Self
 from torch import nn
 
 from tripletlib import progress as progress_display
-from tripletlib.history import History
+from tripletlib.history import MEAN_LOSS_EVERY, History
+from tripletlib.losses import Margin
 from tripletlib.settings import TrainingSettings
+
+COLLAPSE_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,31 @@ class EpochReport:
         )
 
 
+def has_collapsed(history: History, margin: Margin) -> bool:
+    """Whether the embeddings have long lain in one point.
+
+    All distances are then 0, so the loss is the margin (ln 2 for the soft margin), every triplet is
+    active, and no gradient says which way is out.
+
+    Args:
+        history: the log so far.
+        margin: the loss's margin.
+
+    Returns:
+        True if for the last 200 steps the loss was within 1 % of that value with all triplets
+        active.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    if len(history) < COLLAPSE_STEPS:
+        return False
+    packed = math.log(2) if margin == "soft" else float(margin)
+    losses = history["loss"][-COLLAPSE_STEPS:]
+    all_active = history["active_fraction"][-COLLAPSE_STEPS:].min() > 0.999
+    return bool(all_active and (abs(losses - packed) <= 0.01 * packed).all())
+
+
 class EpochReporter:
     """Drives the bar, the epoch lines and the callbacks.
 
@@ -64,7 +92,8 @@ class EpochReporter:
     ) -> None:
         batch_size = settings.identities * settings.images_per_identity
         self._model, self._callbacks = model, callbacks
-        self._steps = settings.steps
+        self._steps, self._margin = settings.steps, settings.margin
+        self._collapse_noted = False
         self._per_epoch = settings.steps_per_epoch or math.ceil(images / batch_size)
         self._lines = progress_display.resolve(progress) == "lines"
         self._bar = progress_display.bar(
@@ -81,6 +110,8 @@ class EpochReporter:
     def step_done(self, step: int, history: History) -> None:
         """Notes a finished step; reports if an epoch ends with it."""
         self._bar.update()
+        if step % MEAN_LOSS_EVERY == 0:
+            self._note_collapse(step, history)
         if step % self._per_epoch and step != self._steps:
             return
         report = EpochReport(
@@ -96,3 +127,14 @@ class EpochReporter:
             print(report, flush=True)
         for callback in self._callbacks:
             callback(report)
+
+    def _note_collapse(self, step: int, history: History) -> None:
+        if self._collapse_noted or not has_collapsed(history, self._margin):
+            return
+        self._collapse_noted = True
+        self._bar.write(
+            f"step {step:,}: the embeddings have collapsed into one point (loss "
+            f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps); try "
+            "batch-normalisation, a lower learning_rate, a smaller margin, or begin with "
+            "loss='batch_all_nonzero'. Notebook 02 explains it"
+        )
