@@ -80,7 +80,8 @@ class Playground:
         self._make_marks()
         self._make_controls()
         controls = [self._anchor, self._margin, self._soft, self._step, self._reset]
-        side = ipywidgets.VBox([*controls, self._text, self._errors])
+        hint = ipywidgets.HTML("Drag a point. Click one to make it the anchor.")
+        side = ipywidgets.VBox([hint, *controls, self._text, self._errors])
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
         self.widget = ipywidgets.HBox([self._make_figure(), side], layout=layout)
         self.widget.add_class("playground")
@@ -102,7 +103,12 @@ class Playground:
             for colour, style in PAIR_LOOKS
         ]
         self._pair_labels = bqplot.Label(
-            **common, text=[""], colors=[GREEN, VERMILION], default_size=15, align="middle"
+            **common,
+            text=[""],
+            colors=[GREEN, VERMILION],
+            default_size=15,
+            align="middle",
+            y_offset=28,  # pixels: under the partner, where neither its name nor a line is
         )
         self._ring = bqplot.Scatter(
             **common, colors=["white"], stroke=BLACK, stroke_width=2, default_size=700
@@ -114,12 +120,20 @@ class Playground:
         self._clouds = [self._make_cloud(members) for members in self._members]
 
     def _make_figure(self) -> Any:
-        x_axis = bqplot.Axis(scale=self._scales["x"], label="embedding, first entry")
-        y_axis = bqplot.Axis(scale=self._scales["y"], label="embedding, second entry", side="left")
+        style = {"tick_values": np.arange(-3, 4), "grid_color": "#E5E5E5"}
+        sides = {
+            "x": ("bottom", "embedding, first entry"),
+            "y": ("left", "embedding, second entry"),
+        }
+        axes = [
+            bqplot.Axis(scale=self._scales[name], side=side, label=label, **style)
+            for name, (side, label) in sides.items()
+        ]
         return bqplot.Figure(
-            marks=[self._ring, *self._pair_lines, *self._clouds, self._arrows, self._pair_labels],
-            axes=[x_axis, y_axis],
-            title="Drag a point; click one to make it the anchor",
+            # The points come last: a mark above them would catch the mouse.
+            marks=[self._ring, *self._pair_lines, self._pair_labels, self._arrows, *self._clouds],
+            axes=axes,
+            fig_margin={"top": 20, "bottom": 50, "left": 55, "right": 20},
             layout=ipywidgets.Layout(width="560px", height="560px"),
             min_aspect_ratio=1,
             max_aspect_ratio=1,
@@ -151,7 +165,8 @@ class Playground:
         self._anchor.value = self.scene.anchor
         self._margin = ipywidgets.FloatSlider(margin, max=2, step=0.1, description="margin")
         self._soft = ipywidgets.Checkbox(soft, description="soft margin")
-        self._step = ipywidgets.Button(description="take a gradient step")
+        wide = ipywidgets.Layout(width="auto")
+        self._step = ipywidgets.Button(description="take a gradient step", layout=wide)
         self._reset = ipywidgets.Button(description="reset")
         self._text = ipywidgets.HTML()
         self._errors = ipywidgets.Output()
@@ -212,14 +227,16 @@ class Playground:
         ends = np.array([[anchor, scene.points[partner]] for _, partner, _ in reading.chosen()])
         for line, path in zip(self._pair_lines, ends, strict=True):  # path: [2 ends, x and y]
             _place(line, path)
-        _place(self._pair_labels, ends.mean(axis=1))
+        _place(self._pair_labels, ends[:, 1])
         self._pair_labels.text = [f"d_{name[:3]} {far:.2f}" for name, _, far in reading.chosen()]
         _place(self._ring, anchor[None])
         _place(self._arrows, _arrow_paths(scene.points, LEARNING_RATE * reading.pull))
         limit = _half_width(scene)
         for scale in self._scales.values():
             scale.min, scale.max = -limit, limit
-        self._text.value = f"<b>{reading.summary()}</b>"
+        names = scene.names()
+        pairs = [f"hardest {kind}: {names[i]}, {far:.2f} away" for kind, i, far in reading.chosen()]
+        self._text.value = "<br>".join([f"<b>{reading.summary()}</b>", *pairs])
 
 
 def _place(mark: Any, positions: np.ndarray) -> None:
