@@ -164,7 +164,7 @@ def _draw_percentiles(ax: Axes, history: History, spread: str, title: str) -> No
     ax.fill_between(steps, lower[1], upper[1], color=BLUE, alpha=0.4, label="5 to 95 %", lw=0)
     ax.plot(*middle, color=BLACK, label="median")
     ax.set(title=title, ylabel="length")
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
 
 
 def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:
