@@ -58,3 +58,14 @@ def test_the_log_shows_where_a_collapsed_training_would_stand(history, margin, p
     assert heights == pytest.approx([packed])
     assert len(loss.lines[0].get_xdata()) == 120
     assert all(ax.get_xlabel() == "step" for ax in (loss, active, norms, distances))
+
+
+def test_trainings_are_compared_by_their_distance_from_a_single_point(history):
+    figure = plotting.draw_comparison({"hinge": (history, 0.5), "soft": (history, "soft")})
+    losses, distances = figure.axes
+    hinge, soft, one_point = losses.lines
+    assert one_point.get_ydata()[0] == 1
+    assert hinge.get_ydata()[0] == pytest.approx(history["loss"][:10].mean() / 0.5)
+    assert soft.get_ydata()[-1] == pytest.approx(history["loss"][-10:].mean() / np.log(2))
+    assert hinge.get_marker() != soft.get_marker()
+    assert len(distances.lines[0].get_xdata()) == 12

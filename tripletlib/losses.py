@@ -75,7 +75,7 @@ def batch_hard(
     partners = embeddings.index_select(0, torch.cat([positives, negatives]))  # [2B', D]
     repeated = embeddings.index_select(0, torch.cat([anchors, anchors]))  # [2B', D]
     d_pos, d_neg = paired_distances(repeated, partners, metric).chunk(2)
-    losses, active = _triplet_losses(d_pos - d_neg, margin)
+    losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
     if len(anchors) < len(embeddings):
         # An image left out must not hide that the network broke: 0 x sum is 0, but NaN as soon as
@@ -131,7 +131,7 @@ def batch_all(
     is_positive = same.clone().fill_diagonal_(False)
     anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
     differences = distances[anchors, positives][:, None] - distances[anchors]  # [M, B]
-    losses, active = _triplet_losses(differences[~same[anchors]], margin)  # [triplets]
+    losses, active = triplet_losses(differences[~same[anchors]], margin)  # [triplets]
     if not len(losses):
         raise _no_valid_triplet(labels)
     counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
@@ -180,6 +180,29 @@ def mine_hardest(
     return anchors, positive, negative
 
 
+def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
+    """Loss of single triplets, and which of them are active.
+
+    Args:
+        differences: d_pos - d_neg of each triplet, any shape.
+        margin: as in `batch_hard`.
+
+    Returns:
+        Losses and active flags, both of the shape of `differences`.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), equation 5 and section 2, "soft margin".
+
+    Example:
+        >>> triplet_losses(torch.tensor([-2.0, 0.5]), margin=1.0)
+        (tensor([0.0000, 1.5000]), tensor([False,  True]))
+    """
+    if margin == "soft":
+        return F.softplus(differences), differences >= 0
+    losses = F.relu(differences + margin)
+    return losses, losses > 0
+
+
 def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does."""
     points = embeddings.detach()
@@ -191,14 +214,6 @@ def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]
     # small and so is their rounding.
     points = points - points.mean(0)
     return points, points.square().sum(1)
-
-
-def _triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
-    """Losses and active flags of triplets, from d_pos - d_neg."""
-    if margin == "soft":
-        return F.softplus(differences), differences >= 0
-    losses = F.relu(differences + margin)
-    return losses, losses > 0
 
 
 def _check(embeddings: Tensor, labels: Tensor, margin: Margin) -> None:

@@ -4,6 +4,8 @@ Colours are Okabe and Ito's, told apart by all common kinds of colour vision; ri
 differ by a mark too, never by colour alone.
 """
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -106,7 +108,7 @@ def draw_history(history: History, margin: float | str) -> Figure:
     steps = history["step"]
     loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
     loss.plot(*_seen(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
-    packed = np.log(2) if margin == "soft" else float(margin)
+    packed = _packed(margin)
     loss.axhline(packed, color=BLACK, ls=":", label=f"all in one point: {packed:.3g}")
     loss.set(title="Loss", ylabel="loss", ylim=(0, None))
     loss.legend()
@@ -119,6 +121,40 @@ def draw_history(history: History, margin: float | str) -> Figure:
     return figure
 
 
+def draw_comparison(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
+    """Draws how several trainings leave, or do not leave, the loss of a single point.
+
+    Left, the loss (mean of ten steps) divided by the loss that all images in one point would give:
+    the margin, or ln 2 for `"soft"`. Right, the median distance in the batch.
+
+    Args:
+        runs: name to log and margin, at most seven.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4))
+    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
+    for (name, (history, margin)), colour, marker in zip(
+        runs.items(), colours, TEN_MARKERS, strict=False
+    ):
+        look = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
+        smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid") / _packed(margin)
+        losses.plot(history["step"][-len(smooth) :], smooth, **look)
+        distances.plot(*_seen(history, "distance_p50"), label=name, **look)
+    losses.axhline(1, color=BLACK, ls=":", label="all in one point")
+    losses.set(title="Loss ÷ loss of a single point", xlabel="step", ylim=(0, 2))
+    losses.legend(loc="lower left")
+    distances.set(title="Median distance in the batch", xlabel="step", yscale="log", ylim=(1e-4, 5))
+    figure.legend(*distances.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _packed(margin: float | str) -> float:
+    """The loss when all images lie in one point."""
+    return float(np.log(2)) if margin == "soft" else float(margin)
+
+
 def _draw_percentiles(ax: Axes, history: History, spread: str, title: str) -> None:
     low, lower, middle, upper, high = (
         _seen(history, f"{spread}_p{percent}") for percent in PERCENTILES
@@ -128,7 +164,7 @@ def _draw_percentiles(ax: Axes, history: History, spread: str, title: str) -> No
     ax.fill_between(steps, lower[1], upper[1], color=BLUE, alpha=0.4, label="5 to 95 %", lw=0)
     ax.plot(*middle, color=BLACK, label="median")
     ax.set(title=title, ylabel="length")
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
 
 
 def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:

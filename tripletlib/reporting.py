@@ -14,6 +14,7 @@ from tripletlib.losses import Margin
 from tripletlib.settings import TrainingSettings
 
 COLLAPSE_STEPS = 200
+COLLAPSE_DISTANCE = 1e-4  # packed embeddings farther apart than this were seen to come out again
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,11 @@ class EpochReporter:
         if self._collapse_noted or not has_collapsed(history, self._margin):
             return
         self._collapse_noted = True
+        distance = history.recent("distance_p50")
+        state = "have collapsed into" if distance < COLLAPSE_DISTANCE else "are packed around"
         self._bar.write(
-            f"step {step:,}: the embeddings have collapsed into one point (loss "
-            f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps); try "
-            "batch-normalisation, a lower learning_rate, a smaller margin, or begin with "
-            "loss='batch_all_nonzero'. Notebook 02 explains it"
+            f"step {step:,}: the embeddings {state} one point (loss "
+            f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps; median "
+            f"distance {distance:.2g}); try batch-normalisation, a lower learning_rate, a smaller "
+            "margin, or begin with loss='batch_all_nonzero'. Notebook 02 explains it"
         )

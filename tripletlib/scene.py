@@ -1,0 +1,128 @@
+"""Points in the plane and what batch hard makes of them: the playground without its widget."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tripletlib.losses import Margin, batch_hard, mine_hardest, triplet_losses
+
+LEARNING_RATE = 1.0  # long, since the mean shares the pull among all anchors
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Embeddings in the plane and the question that is asked about them.
+
+    Attributes:
+        points: float64 `[N, 2]`.
+        labels: identity of each point, `[N]`, counted from 0.
+        anchor: index of the point that is looked at.
+        margin: as in `batch_hard`.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    anchor: int = 0
+    margin: Margin = 0.5
+
+    def names(self) -> list[str]:
+        """A letter for the identity and a number for the point within it: A1, A2, B1 ..."""
+        earlier = [(self.labels[:i] == label).sum() for i, label in enumerate(self.labels)]
+        return [
+            f"{chr(ord('A') + label)}{count + 1}"
+            for label, count in zip(self.labels, earlier, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What batch hard says about a scene.
+
+    Attributes:
+        loss: mean over all anchors.
+        active_fraction: share of anchors whose hardest triplet is active.
+        anchor_loss: loss of the chosen anchor's hardest triplet.
+        positive: index of the anchor's farthest positive.
+        negative: index of the anchor's nearest negative.
+        positive_distance: anchor to `positive`.
+        negative_distance: anchor to `negative`.
+        pull: minus the gradient of `loss` at every point, `[N, 2]`.
+    """
+
+    loss: float
+    active_fraction: float
+    anchor_loss: float
+    positive: int
+    negative: int
+    positive_distance: float
+    negative_distance: float
+    pull: np.ndarray
+
+    def chosen(self) -> tuple[tuple[str, int, float], tuple[str, int, float]]:
+        """The anchor's two pairs: name, partner's index, distance."""
+        return (
+            ("positive", self.positive, self.positive_distance),
+            ("negative", self.negative, self.negative_distance),
+        )
+
+    def summary(self) -> str:
+        """The numbers in one line."""
+        return (
+            f"loss {self.loss:.3f} (this anchor {self.anchor_loss:.3f}) · "
+            f"active {self.active_fraction:.0%}"
+        )
+
+
+def example_scene() -> Scene:
+    """Nine points of three identities that stand in each other's way."""
+    points = [(-2.0, 1.2), (-1.4, -0.9), (0.6, 0.9)]
+    points += [(1.9, 1.6), (-0.3, 0.2), (2.2, -0.2)]
+    points += [(-0.9, -2.0), (0.7, -1.6), (1.2, 0.0)]
+    return Scene(points=np.array(points), labels=np.repeat([0, 1, 2], 3), anchor=2)
+
+
+def read(scene: Scene) -> Reading:
+    """Measures a scene with the kernels of `tripletlib.losses`.
+
+    Args:
+        scene: points, labels, anchor and margin.
+
+    Returns:
+        The `Reading`; the pull comes from autograd through `batch_hard`.
+
+    Raises:
+        ValueError: the anchor has no positive, or the points have no valid triplet.
+
+    Example:
+        >>> scene = Scene(np.array([[0.0, 0.0], [0.0, 2.0], [1.0, 0.0]]), np.array([0, 0, 1]))
+        >>> read(scene).anchor_loss, read(scene).negative
+        (1.5, 2)
+    """
+    points = torch.tensor(scene.points, dtype=torch.float64, requires_grad=True)  # [N, 2]
+    labels = torch.as_tensor(scene.labels)
+    result = batch_hard(points, labels, scene.margin)
+    result.loss.backward()
+    anchors, positives, negatives = mine_hardest(points, labels)  # [N'] each
+    if scene.anchor not in anchors:
+        raise ValueError(f"point {scene.anchor} is alone in its identity: it has no positive")
+    row = anchors.tolist().index(scene.anchor)
+    assert points.grad is not None
+    assert result.positive_distances is not None
+    assert result.negative_distances is not None
+    d_pos, d_neg = result.positive_distances[row], result.negative_distances[row]
+    return Reading(
+        loss=result.loss.item(),
+        active_fraction=result.active_fraction.item(),
+        anchor_loss=triplet_losses(d_pos - d_neg, scene.margin)[0].item(),
+        positive=int(positives[row]),
+        negative=int(negatives[row]),
+        positive_distance=d_pos.item(),
+        negative_distance=d_neg.item(),
+        pull=-points.grad.numpy(),
+    )
+
+
+def stepped(scene: Scene, learning_rate: float = LEARNING_RATE) -> Scene:
+    """The scene after one step of gradient descent on its points."""
+    return replace(scene, points=scene.points + learning_rate * read(scene).pull)
