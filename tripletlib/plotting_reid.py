@@ -95,7 +95,7 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
     """
     columns = 1 + len(rankings[0].found)
     figure, axes = plt.subplots(
-        len(rankings), columns, figsize=(columns * 0.8, len(rankings) * 1.75 + 0.4), squeeze=False
+        len(rankings), columns, figsize=(columns * 0.64, len(rankings) * 1.45 + 0.4), squeeze=False
     )
     for row, ranking in zip(axes, rankings, strict=True):
         _show(row[0], ranking.query)
