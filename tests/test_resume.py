@@ -112,9 +112,7 @@ def test_another_word_for_resume_is_an_error(tmp_path):
 
 def test_without_resume_ctrl_c_says_how_to_go_on(tmp_path):
     with pytest.raises(TrainingInterrupted, match="run it again with resume=True to go on"):
-        train(
-            tmp_path, callbacks=[lambda _: os.kill(os.getpid(), signal.SIGINT)], resume=False
-        )
+        train(tmp_path, callbacks=[lambda _: os.kill(os.getpid(), signal.SIGINT)], resume=False)
 
 
 def test_a_new_run_leaves_no_embeddings_of_the_old_one(tmp_path):

@@ -38,7 +38,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def shrink_png(data: bytes) -> tuple[str, bytes]:
-    """Reduces a PNG to a palette, or to a JPEG if that is much smaller.
+    """Reduces a PNG to a palette, or to a JPEG if that is smaller.
 
     A plot has few colours and stays a PNG; sheets of pictures become JPEG. An animated PNG is left
     as it is.
@@ -57,7 +57,7 @@ def shrink_png(data: bytes) -> tuple[str, bytes]:
     rgb.quantize(_COLOURS, dither=Image.Dither.NONE).save(palette, "PNG", optimize=True)
     rgb.save(photo, "JPEG", quality=_QUALITY, optimize=True)
     png = min(data, palette.getvalue(), key=len)
-    if len(photo.getvalue()) < 0.75 * len(png):
+    if len(photo.getvalue()) < len(png):
         return "image/jpeg", photo.getvalue()
     return "image/png", png
 
