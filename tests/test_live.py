@@ -1,13 +1,16 @@
 import io
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tripletlib import live
 from tripletlib.datasets import LabelledImages
 from tripletlib.history import History
-from tripletlib.live import EmbeddingFilm, to_plane
+from tripletlib.live import EmbeddingFilm, LiveCurves, to_plane
 from tripletlib.models import MnistNet
 from tripletlib.training import EpochReport
 
@@ -92,3 +95,41 @@ def test_frames_are_png(digits, tmp_path):
     film_epochs(EmbeddingFilm(digits, digits, tmp_path), 1)
     frame = (tmp_path / "scatter" / "epoch_001.png").read_bytes()
     assert Image.open(io.BytesIO(frame)).format == "PNG"
+
+
+class Screen:
+    def __init__(self):
+        self.titles = []
+
+    def display(self, figure, display_id):
+        self.update(figure)
+        return self
+
+    def update(self, figure):
+        self.titles.append(figure.get_suptitle())
+
+
+def curves(steps):
+    history = History()
+    for step in range(1, steps + 1):
+        history.record(
+            step=step,
+            learning_rate=1e-3,
+            loss=1 / step,
+            active_fraction=0.5,
+            embeddings=torch.randn(6, 2),
+        )
+    return EpochReport(1, 2, steps, MnistNet(2), history, 0.0)
+
+
+@pytest.mark.parametrize(("somebody_watches", "pictures"), [(True, 2), (False, 0)])
+def test_live_curves_are_drawn_only_where_somebody_watches(monkeypatch, somebody_watches, pictures):
+    screen = Screen()
+    monkeypatch.setattr(live, "in_live_notebook", lambda: somebody_watches)
+    monkeypatch.setattr("IPython.display.display", screen.display)
+    callback = LiveCurves(margin=0.5)
+    for steps in (3, 20, 120):  # of three steps there is no curve yet
+        callback(curves(steps))
+    assert len(screen.titles) == pictures
+    assert all(title.startswith("epoch 1 of 2") for title in screen.titles)
+    assert not plt.get_fignums()

@@ -96,6 +96,9 @@ def test_junk_is_left_out_and_distractors_stay(drawn):
     assert sum(name.startswith("-1") for name in names) > 0
     assert (gallery.pids != -1).all()
     assert (gallery.pids == 0).sum() == sum(name.startswith("0000") for name in names) > 0
+    junk = [Path(path).name for path in Market1501(drawn).junk_paths]
+    assert junk == sorted(name for name in names if name.startswith("-1"))
+    assert len(junk) + len(gallery) == len(names)
 
 
 def test_images_are_the_files_and_are_decoded_on_first_use(drawn, data, monkeypatch):
@@ -467,6 +470,9 @@ def test_names_become_numbers_in_sorted_order(own):
     assert dataset.query.pids.tolist() == [3]
     assert dataset.gallery.pids.tolist() == [2, 0, 3, 3]
     assert dataset.gallery.camids.tolist() == [1, 2, 3, 3]
+    assert [Path(path).relative_to(own).as_posix() for path in dataset.junk_paths] == [
+        "gallery/junk/door_7.jpg"
+    ]
     relative = [str(Path(path).relative_to(own)) for path in dataset.gallery.paths]
     assert relative == sorted(relative)
     assert relative[0] == "gallery/ben/door_1.jpg"

@@ -86,6 +86,46 @@ def test_without_resume_an_earlier_run_is_replaced(tmp_path):
     assert len(History.load(tmp_path)) == 10
 
 
+def test_only_an_unfinished_run_goes_on(tmp_path, never_stopped):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume="unfinished")
+    seen = []
+    assert_same(train(tmp_path, callbacks=[seen.append], resume="unfinished"), never_stopped)
+    assert seen[0].step == 31
+    train(tmp_path, callbacks=[seen.append], resume="unfinished", steps=10)  # other settings too
+    assert seen[-1].step == 10
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10]
+
+
+def test_an_unfinished_run_with_other_settings_is_not_thrown_away(tmp_path):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume="unfinished")
+    with pytest.raises(CheckpointError, match=r"steps was 60, is 70.*start over with resume=False"):
+        train(tmp_path, resume="unfinished", steps=70)
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10, 20, 30]
+
+
+def test_another_word_for_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="resume must be True, False or 'unfinished', got 'yes'"):
+        train(tmp_path, resume="yes")
+
+
+def test_without_resume_ctrl_c_says_how_to_go_on(tmp_path):
+    with pytest.raises(TrainingInterrupted, match="run it again with resume=True to go on"):
+        train(tmp_path, callbacks=[lambda _: os.kill(os.getpid(), signal.SIGINT)], resume=False)
+
+
+def test_a_new_run_leaves_no_embeddings_of_the_old_one(tmp_path):
+    train(tmp_path, steps=10)
+    table = tmp_path / "embeddings" / "query.npz"
+    table.parent.mkdir()
+    table.write_bytes(b"of the old weights")
+    train(tmp_path, steps=10)
+    assert table.exists()
+    train(tmp_path, steps=10, resume="unfinished")
+    assert not table.exists()
+
+
 def test_a_cut_newest_checkpoint_is_skipped(tmp_path, never_stopped):
     with pytest.raises(RuntimeError, match="crash"):
         train(tmp_path, callbacks=[StopAt(35)])
@@ -99,7 +139,7 @@ def test_ctrl_c_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stoppe
         if report.step == 23:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(TrainingInterrupted, match="resume=True") as caught:
+    with pytest.raises(TrainingInterrupted, match="run it again to go on") as caught:
         train(tmp_path, callbacks=[interrupt])
     stopped_at = checkpoint_steps(tmp_path / "checkpoints")[-1]
     assert stopped_at == 23

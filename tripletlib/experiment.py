@@ -27,7 +27,7 @@ from tripletlib.reporting import EpochReport
 from tripletlib.settings import TrainingSettings
 from tripletlib.splits import Split
 from tripletlib.synthetic import write_synthetic_market
-from tripletlib.training import NonFiniteLossError, fit, seed_everything
+from tripletlib.training import NonFiniteLossError, Resume, fit, seed_everything
 
 # Parameters that shape notebook 03's figures and mean nothing to a training without pictures.
 NOTEBOOK_ONLY = frozenset({"shown_identities"})
@@ -50,7 +50,7 @@ class Experiment:
         original_network: LuNet as the original TensorFlow project has it.
         tta: test-time augmentation, see `embed`.
         checkpoint_every: steps between checkpoints.
-        resume: go on from the newest checkpoint of an unfinished run.
+        resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
 
     The other attributes are those of `TrainingSettings`; 0 for `decay_start` and `decay_end`
     stands for a constant rate and 0 for `steps_per_epoch` for one look at the set.
@@ -77,7 +77,7 @@ class Experiment:
     steps: int = 25_000
     steps_per_epoch: int = 0
     checkpoint_every: int = 5_000
-    resume: bool = True
+    resume: Resume = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tta: TestTimeAugmentation = "none"
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Follows a training with pictures: the scatter of unseen images after every epoch."""
+"""Follows a training with pictures: the scatter of unseen images, or the curves of the log."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from tripletlib.datasets import LabelledImages
 from tripletlib.embedding import embed
-from tripletlib.plotting import draw_embedding
+from tripletlib.losses import Margin
+from tripletlib.plotting import draw_embedding, draw_history
 from tripletlib.progress import in_live_notebook
 from tripletlib.training import EpochReport
 
@@ -49,7 +50,7 @@ class EmbeddingFilm:
         self._folder.mkdir(parents=True, exist_ok=True)
         for earlier in self._folder.glob("epoch_*.png"):
             earlier.unlink()
-        self._display = None
+        self._screen = _Screen()
 
     def __call__(self, report: EpochReport) -> None:
         """Adds the frame of one epoch."""
@@ -60,7 +61,7 @@ class EmbeddingFilm:
         self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
         figure = self._draw_frame(report)
         figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
-        self._show(figure)
+        self._screen.show(figure)
         plt.close(figure)
 
     def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
@@ -102,7 +103,36 @@ class EmbeddingFilm:
         draw_embedding(ax, self.points[-1], self.held_out.labels, title)
         return figure
 
-    def _show(self, figure: Figure) -> None:
+
+class LiveCurves:
+    """A callback for `fit` that keeps the four curves of the log on the screen.
+
+    It draws only in a notebook that somebody has open; headless, the lines of `fit` tell.
+
+    Args:
+        margin: see `draw_history`.
+    """
+
+    def __init__(self, margin: Margin) -> None:
+        self.margin = margin
+        self._screen = _Screen()
+
+    def __call__(self, report: EpochReport) -> None:
+        """Draws the log as far as it goes."""
+        if in_live_notebook() and len(report.history) >= report.history.detail_every:
+            figure = draw_history(report.history, self.margin)
+            figure.suptitle(str(report))
+            self._screen.show(figure)
+            plt.close(figure)
+
+
+class _Screen:
+    """One place in an open notebook's output, where each figure replaces the one before."""
+
+    def __init__(self) -> None:
+        self._display = None
+
+    def show(self, figure: Figure) -> None:
         if not in_live_notebook():
             return
         from IPython.display import display

@@ -8,13 +8,14 @@ from nbformat import NotebookNode
 from PIL import Image
 
 _COLOURS = 128
+_QUALITY = 75
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """Drops what only this execution knows and shrinks the pictures.
 
-    Widget state and papermill's times go; neighbouring pieces of printed text are joined; PNG
-    pictures get a palette of 128 colours, which halves them and hardly shows in a plot.
+    Widget state and papermill's times go; neighbouring pieces of printed text are joined; plots
+    get a palette of 128 colours, which halves them and hardly shows, and photographs become JPEG.
 
     Args:
         notebook: an executed notebook, changed in place.
@@ -36,23 +37,29 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def shrink_png(data: bytes) -> bytes:
-    """Reduces a PNG to a palette; an animated one is left as it is.
+def shrink_png(data: bytes) -> tuple[str, bytes]:
+    """Reduces a PNG to a palette, or to a JPEG if that is smaller.
+
+    A plot has few colours and stays a PNG; sheets of pictures become JPEG. An animated PNG is left
+    as it is.
 
     Args:
         data: the file's bytes.
 
     Returns:
-        The smaller of the two files' bytes.
+        The picture's MIME type, and its new bytes.
     """
     picture = Image.open(io.BytesIO(data))
     if getattr(picture, "is_animated", False):
-        return data
-    smaller = io.BytesIO()
-    picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(
-        smaller, "PNG", optimize=True
-    )
-    return min(data, smaller.getvalue(), key=len)
+        return "image/png", data
+    rgb = picture.convert("RGB")
+    palette, photo = io.BytesIO(), io.BytesIO()
+    rgb.quantize(_COLOURS, dither=Image.Dither.NONE).save(palette, "PNG", optimize=True)
+    rgb.save(photo, "JPEG", quality=_QUALITY, optimize=True)
+    png = min(data, palette.getvalue(), key=len)
+    if len(photo.getvalue()) < len(png):
+        return "image/jpeg", photo.getvalue()
+    return "image/png", png
 
 
 def _clean_output(output: dict[str, Any]) -> None:
@@ -64,8 +71,8 @@ def _clean_output(output: dict[str, Any]) -> None:
         # Without its state a saved widget shows as an error; the text beside it does not.
         del data["application/vnd.jupyter.widget-view+json"]
     if "image/png" in data:
-        picture = base64.b64decode(data["image/png"])
-        data["image/png"] = base64.b64encode(shrink_png(picture)).decode()
+        kind, picture = shrink_png(base64.b64decode(data.pop("image/png")))
+        data[kind] = base64.b64encode(picture).decode()
 
 
 def _joined_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

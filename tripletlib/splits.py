@@ -158,6 +158,7 @@ class ReidDataset:
         train: the training `Split`.
         query: the `Split` of pictures to look up.
         gallery: the `Split` to find them in; junk (pid -1) is left out, distractors (0) are kept.
+        junk_paths: the files that were left out as junk, absolute paths, strings `[N]`.
     """
 
     def __init__(
@@ -180,6 +181,8 @@ class ReidDataset:
             skipped = listings[part].skipped
             splits[part] = Split(part, rows, skipped, _cache_name(root, part), reading)
         self.train, self.query, self.gallery = (splits[part] for part in PARTS)
+        junk = [path for path, who, _ in listings["gallery"].rows if to_pid(who) == JUNK]
+        self.junk_paths = np.array(junk, dtype=np.str_)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.train!r}, {self.query!r}, {self.gallery!r})"

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from tripletlib.reporting import EpochReport, EpochReporter
 from tripletlib.sampling import PKSampler
 from tripletlib.settings import LOSSES, TrainingSettings
 
+Resume = bool | Literal["unfinished"]
+
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; the message names step, rate and last checkpoint."""
@@ -53,7 +55,7 @@ def fit(
     callbacks: Sequence[Callable[[EpochReport], None]] = (),
     progress: progress_display.Progress = "auto",
     checkpoint_every: int | None = None,
-    resume: bool = False,
+    resume: Resume = False,
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
@@ -70,7 +72,8 @@ def fit(
             none.
         resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
             the run then ends with the same weights and history, bit for bit, as one that was never
-            stopped. A finished run comes back at once.
+            stopped. A finished run comes back at once; with `"unfinished"` it is replaced by a new
+            one, for experiments that are short and repeated with other settings.
 
     Returns:
         The `History`.
@@ -81,7 +84,7 @@ def fit(
         TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
             checkpoints on, the steps taken are saved and `resume` goes on behind them.
         ValueError: images that do not fit the labels, too few identities, no valid triplet,
-            checkpoints without a run folder.
+            checkpoints without a run folder, another word for `resume`.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
@@ -204,27 +207,32 @@ class _Keeper:
                 f"{run_folder}"
             )
         self._training, self._run_folder, self._every = training, run_folder, every
+        self._resume: Resume = False
 
     @property
     def _folder(self) -> Path | None:
         return None if self._run_folder is None else self._run_folder / "checkpoints"
 
-    def prepare(self, resume: bool) -> Tensor | None:
+    def prepare(self, resume: Resume) -> Tensor | None:
         """Brings back the newest good checkpoint or clears the folder; returns the history."""
-        rows = None
+        if resume not in (True, False, "unfinished"):
+            raise ValueError(f"resume must be True, False or 'unfinished', got {resume!r}")
+        self._resume = resume
         if self._folder is None or self._run_folder is None:
-            return rows
-        if resume and checkpoint_steps(self._folder):
-            rows = self._resume(self._folder)
+            return None
+        state = load_checkpoint(self._folder) if resume and checkpoint_steps(self._folder) else None
+        if state is not None and resume == "unfinished" and _is_finished(state):
+            state = None
+        if state is not None:
+            self._go_on(state)
         else:
-            # Otherwise a later resume could take an earlier run's checkpoint for this run's.
-            for file in self._folder.glob("step_*"):
+            # Otherwise an earlier run's checkpoints and embeddings could be taken for this run's.
+            for file in (*self._folder.glob("step_*"), *self._run_folder.glob("embeddings/*.npz")):
                 file.unlink()
         write_config(self._training.settings, self._run_folder)
-        return rows
+        return None if state is None else state["history"]
 
-    def _resume(self, folder: Path) -> Tensor:
-        state = load_checkpoint(folder)
+    def _go_on(self, state: dict[str, Any]) -> None:
         differing = _differences(state["settings"], self._training.description())
         if differing:
             raise CheckpointError(
@@ -233,7 +241,6 @@ class _Keeper:
                 "another run folder"
             )
         self._training.load_state_dict(state)
-        return state["history"]
 
     def step_done(self, history: History, stopping: bool) -> None:
         """Saves a checkpoint when one is due, and before training stops."""
@@ -255,7 +262,8 @@ class _Keeper:
         """What to tell whoever interrupted."""
         if self._every is None:
             return f"stopped after step {step:,}; nothing was saved (checkpoint_every is None)"
-        return f"stopped after step {step:,}; run it again with resume=True to go on"
+        how = "" if self._resume else " with resume=True"
+        return f"stopped after step {step:,}, which is saved; run it again{how} to go on"
 
 
 def write_config(settings: TrainingSettings, run_folder: Path) -> None:
@@ -264,6 +272,10 @@ def write_config(settings: TrainingSettings, run_folder: Path) -> None:
     versions = {"torch": str(torch.__version__), "numpy": np.__version__}
     text = yaml.safe_dump({"training": asdict(settings), "versions": versions}, sort_keys=False)
     (run_folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def _is_finished(state: dict[str, Any]) -> bool:
+    return state["step"] >= state["settings"]["steps"]
 
 
 def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

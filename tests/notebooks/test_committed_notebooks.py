@@ -33,7 +33,7 @@ def code_cells(notebook):
 
 
 def test_there_are_notebooks_and_parameter_files():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "03"]
     assert PARAMETER_FILES
 
 
@@ -75,7 +75,9 @@ def test_text_leads_and_cells_are_short(notebook):
     cells = code_cells(notebook)
     texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert len(texts) >= len(cells)
-    assert max(len(cell.source.splitlines()) for cell in cells) <= 15
+    tagged = [cell for cell in cells if "tags" in cell.metadata]  # parameters: one a line
+    assert max(len(cell.source.splitlines()) for cell in cells if cell not in tagged) <= 15
+    assert max(len(cell.source.splitlines()) for cell in tagged) <= 30
     assert texts[0].source.startswith("# ")
 
 

@@ -1,0 +1,226 @@
+"""One parameter file means one training, from the notebook and from the command line."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+import yaml
+
+from tripletlib import experiment
+from tripletlib.checkpoints import CheckpointError, checkpoint_steps
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.experiment import NOTEBOOK_ONLY, Experiment
+from tripletlib.history import History
+from tripletlib.paths import REPOSITORY
+
+FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
+FIELDS = {field.name for field in fields(Experiment)}
+TINY = {
+    "run_name": "tiny",
+    "dataset_root": "people",
+    "synthetic_identities": 12,
+    "image_height": 32,
+    "image_width": 16,
+    "embedding_dim": 4,
+    "width": 0.03,
+    "identities": 3,
+    "images_per_identity": 2,
+    "learning_rate": 0.001,
+    "steps": 6,
+    "steps_per_epoch": 3,
+    "checkpoint_every": 4,
+    "precision": "float32",
+    "tta": "flip",
+}
+
+
+@pytest.fixture(autouse=True)
+def roots(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changed):
+        file = tmp_path / "03_tiny.yaml"
+        file.write_text(yaml.safe_dump(TINY | changed), encoding="utf-8")
+        return file
+
+    return write
+
+
+def command(file, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "tripletlib.training", str(file), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_parameter_files_are_whole_experiments(file):
+    ours = Experiment.from_file(file)
+    settings = ours.settings()
+    assert ours.run_name == file.stem
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert (settings.steps, settings.identities) == (ours.steps, ours.identities)
+    assert settings.learning_rate_at(ours.steps) == pytest.approx(ours.learning_rate / 1000)
+
+
+def test_there_are_the_four_full_experiments():
+    assert [file.stem for file in FILES] == [
+        "03_market1501_cpu",
+        "03_market1501_original",
+        "03_market1501_paper",
+        "03_synthetic_full",
+    ]
+
+
+def test_the_papers_recipe():
+    paper = Experiment.from_file(next(file for file in FILES if "paper" in file.stem)).settings()
+    assert paper.margin == "soft"
+    assert [paper.beta1_at(step) for step in (15_000, 15_001)] == [0.9, 0.5]
+    assert paper.learning_rate_at(20_000) == pytest.approx(1e-3 * 0.001**0.5)
+
+
+def test_the_notebook_has_every_parameter_and_no_other():
+    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
+    assert set(papermill.inspect_notebook(str(notebook))) == FIELDS | NOTEBOOK_ONLY
+
+
+def test_the_notebooks_own_parameters_are_settings_too():
+    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
+    cells = nbformat.read(notebook, as_version=4).cells
+    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    values: dict = {}
+    exec(cell.source, values)
+    quick = Experiment(**{name: values[name] for name in FIELDS})
+    assert quick.dataset == "synthetic"
+    assert quick.settings().steps == values["steps"]
+
+
+def test_unknown_parameters_are_named_with_the_known_ones(write):
+    with pytest.raises(
+        ValueError, match=r"03_tiny.yaml sets batch_szie, learn_rate, .* are augment, .*width"
+    ):
+        Experiment.from_file(write(learn_rate=0.1, batch_szie=4))
+
+
+def test_parameters_of_the_notebook_alone_are_accepted(write):
+    file = write(**dict.fromkeys(NOTEBOOK_ONLY, 3))
+    assert Experiment.from_file(file) == Experiment(**TINY)
+
+
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "03_list.yaml").write_text("- steps\n- 3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold lines of the form"):
+        Experiment.from_file(tmp_path / "03_list.yaml")
+
+
+def test_an_unknown_dataset_is_an_error():
+    with pytest.raises(ValueError, match=r"dataset must be one of .*got 'market'"):
+        Experiment(**TINY | {"dataset": "market"}).open_dataset("off")
+
+
+@pytest.mark.parametrize("changed", [{"learn_rate": 1}, {"dataset": "market1501"}])
+def test_the_command_line_says_what_is_wrong_in_one_line(write, changed):
+    done = command(write(**changed))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .+\n", done.stderr)
+    done = command(write().with_name("missing.yaml"))
+    assert done.returncode == 2
+    assert "missing.yaml" in done.stderr
+
+
+def test_a_run_from_the_command_line_goes_on_and_ends_once(write):
+    ours = Experiment(**TINY)
+    done = command(write(), "--embed")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2 of 2 · step 6" in done.stdout
+    assert checkpoint_steps(ours.folder / "checkpoints") == [4, 6]
+    assert len(History.load(ours.folder)) == 6
+    files = [ours.folder / "embeddings" / f"{name}.npz" for name in ("query", "gallery")]
+    tables = [EmbeddingTable.load(file) for file in files]
+    assert {(table.step, table.tta) for table in tables} == {(6, "flip")}
+    assert [len(table) for table in tables] == [36, 36 * 4 + 22]
+    files = [file for file in ours.folder.rglob("*") if "tensorboard" not in file.parts]
+    before = {file: file.read_bytes() for file in files if file.is_file()}
+
+    again = command(write(), "--embed")  # finished: no step, the same files
+    assert again.returncode == 0, again.stderr
+    assert "epoch" not in again.stdout
+    assert before == {file: file.read_bytes() for file in before}
+
+    (ours.folder / "checkpoints" / "step_00000006.pt").unlink()  # stopped after step 4, as it were
+    resumed = command(write(), "--embed")
+    assert "step 6" in resumed.stdout
+    same = [file for file in before if file.suffix != ".pt"]  # zip archives differ in their padding
+    assert len(same) == 4
+    assert all(file.read_bytes() == before[file] for file in same)
+
+    other = command(write(margin=0.1), "--embed")
+    assert other.returncode == 2
+    assert "margin was 0.5, is 0.1" in other.stderr
+
+
+def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypatch):
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    model = ours.make_model()
+    calls = []
+    embed = experiment.embed
+    monkeypatch.setattr(experiment, "embed", lambda *args: calls.append(args[3]) or embed(*args))
+
+    def table(experiment=ours, step=6, split=data.query):
+        return experiment.embedding_table(model, split, data.root, step, "off")
+
+    first = table()
+    np.testing.assert_array_equal(table().embeddings, first.embeddings)
+    assert calls == ["flip"]
+    assert table(step=7).step == 7
+    plain = Experiment(**TINY | {"tta": "none"})
+    assert table(plain, 7).tta == "none"
+    assert calls == ["flip", "flip", "none"]
+    assert first.paths[0].startswith("query/")
+    more = Experiment(**TINY | {"tta": "none", "synthetic_identities": 14}).open_dataset("off")
+    assert len(table(plain, 7, more.query)) == len(more.query) != len(data.query)
+
+
+def test_weights_come_back_from_a_checkpoint():
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    model = ours.make_model()
+    ours.train(model, data.train, progress="off")
+    again = ours.make_model()
+    assert ours.load_weights(again) == 6
+    trained = model.state_dict()
+    assert all(value.equal(trained[name]) for name, value in again.state_dict().items())
+    assert ours.load_weights(again, checkpoint_step=4) == 4
+    with pytest.raises(CheckpointError, match="steps there: 4, 6"):
+        ours.load_weights(again, checkpoint_step=5)
+
+
+def test_a_training_without_jupyter_needs_nothing_of_it(write):
+    code = (
+        "import sys; from tripletlib.experiment import main\n"
+        f"assert main([{str(write())!r}, '--embed']) == 0\n"
+        "top = {name.partition('.')[0] for name in sys.modules}\n"
+        "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "
+        "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'bqplot'}\n"
+        "print('found:', sorted(top & heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    assert "found: []" in done.stdout
