@@ -125,7 +125,8 @@ def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> A
     for position, pid in enumerate(np.unique(pids)):
         mine = points[pids == pid]
         ax.scatter(
-            *mine.T,
+            mine[:, 0],
+            mine[:, 1],
             s=28,
             color=TEN_COLOURS[position],
             marker=TEN_MARKERS[position],
