@@ -138,6 +138,6 @@ class EpochReporter:
         self._bar.write(
             f"step {step:,}: the embeddings {state} one point (loss "
             f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps; median "
-            f"distance {distance:.2g}); try batch-normalisation, a lower learning_rate, a smaller "
-            "margin, or begin with loss='batch_all_nonzero'. Notebook 02 explains it"
+            f"distance {distance:.2g}); try batch-normalisation, a lower learning_rate, or to "
+            "begin with loss='batch_all_nonzero'. Notebook 02 explains it"
         )
