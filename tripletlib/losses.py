@@ -72,12 +72,14 @@ def batch_hard(
     anchors, positives, negatives = mine_hardest(embeddings, labels, metric)  # [B'] each
     if not len(anchors):
         raise _no_valid_triplet(labels)
-    partners = embeddings.index_select(0, torch.cat([positives, negatives]))  # [2B', D]
-    repeated = embeddings.index_select(0, torch.cat([anchors, anchors]))  # [2B', D]
-    d_pos, d_neg = paired_distances(repeated, partners, metric).chunk(2)
+    # Nearly every batch keeps all its anchors: picking them out would only cost a gather each way.
+    all_kept = len(anchors) == len(embeddings)
+    kept = embeddings if all_kept else embeddings.index_select(0, anchors)  # [B', D]
+    partners = embeddings.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B', D] x 2
+    d_pos, d_neg = (paired_distances(kept, partner, metric) for partner in partners)  # [B'] each
     losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
-    if len(anchors) < len(embeddings):
+    if not all_kept:
         # An image left out must not hide that the network broke: 0 x sum is 0, but NaN as soon as
         # one entry is NaN or infinite.
         loss = loss + 0 * embeddings.detach().sum(dtype=loss.dtype)
@@ -172,12 +174,11 @@ def mine_hardest(
         score.masked_fill_(~same, -torch.inf).diagonal(start).fill_(-torch.inf)
         positives.append(score.max(1).indices)
     size = torch.cat(sizes)  # [B]
+    positive, negative = torch.cat(positives), torch.cat(negatives)  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
-    # index_select: half the time of indexing with [], which counts for batches of a hundred images.
-    positive, negative = (
-        torch.cat(parts).index_select(0, anchors) for parts in (positives, negatives)
-    )
-    return anchors, positive, negative
+    if len(anchors) == len(points):
+        return anchors, positive, negative
+    return anchors, positive[anchors], negative[anchors]
 
 
 def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
