@@ -4,10 +4,6 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
 
-# Threads that wait are to sleep, not to spin: beside other work on the same cores, a notebook of one
-# minute was measured at eight otherwise.
-export OMP_WAIT_POLICY ?= passive
-
 .DEFAULT_GOAL := help
 .PHONY: help setup run test bench lab notebooks constraints clean
 
@@ -27,7 +23,9 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
 	$(BIN)/python -m tripletlib.notebook_runner run $(if $(PARAMS),--params $(PARAMS))
 
-# Notebooks are tested into a folder of their own, so that a test never touches a user's runs.
+# Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
+# thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
+test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +35,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
 
 bench: $(READY) ## measure the kernels against their peers
-	OMP_WAIT_POLICY=active $(BIN)/python tests/benchmarks/bench_losses.py
+	$(BIN)/python tests/benchmarks/bench_losses.py
 
 # Root may not start JupyterLab without being asked to; containers often have no other user.
 lab: $(READY) ## open JupyterLab on this machine only, with its token
