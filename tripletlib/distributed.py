@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from tripletlib.batch_norm import CpuSyncBatchNorm
+from tripletlib.batch_norm import synchronise_batch_norm
 from tripletlib.gathering import gather_rows
 
 T = TypeVar("T")
@@ -104,15 +104,11 @@ class _Group(Processes):
         # names, and evaluating it between two steps waits for nobody.
         tensors = chain(model.parameters(), model.buffers())
         layers = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-        layers = nn.SyncBatchNorm.convert_sync_batchnorm(layers).train()
         on_gpu = next(model.parameters()).is_cuda
-        for layer in layers.modules():
-            if isinstance(layer, nn.SyncBatchNorm) and not on_gpu:
-                layer.__class__ = CpuSyncBatchNorm  # same tensors, another forward
+        synchronise = nn.SyncBatchNorm.convert_sync_batchnorm if on_gpu else synchronise_batch_norm
         return nn.parallel.DistributedDataParallel(
-            layers,
+            synchronise(layers).train(),
             device_ids=[torch.cuda.current_device()] if on_gpu else None,
-            broadcast_buffers=False,  # synchronised statistics are equal everywhere
         )
 
     def gather(self, embeddings: Tensor) -> Tensor:
