@@ -160,6 +160,11 @@ def started_by_torchrun() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
+def is_first_process() -> bool:
+    """Whether this process is the first or alone, also where no group has been joined yet."""
+    return not started_by_torchrun() or os.environ.get("RANK") == "0"
+
+
 @contextmanager
 def process_group() -> Iterator[Processes]:
     """Joins the processes that torchrun started, and leaves them at the end.

@@ -345,6 +345,6 @@ def _check(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    from tripletlib.experiment import main
+    from tripletlib.command_line import main
 
     raise SystemExit(main())
