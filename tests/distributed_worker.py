@@ -14,6 +14,7 @@ from tripletlib import distributed
 from tripletlib.batch_norm import CpuSyncBatchNorm
 from tripletlib.history import COLUMNS
 from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import process_group
 from tripletlib.models import LuNet, MnistNet
 from tripletlib.settings import TrainingSettings
 from tripletlib.training import NonFiniteLossError, fit, seed_everything
@@ -196,5 +197,5 @@ def fail_in_last(processes):
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
-    with distributed.process_group() as group:
+    with process_group() as group:
         torch.save(everything(where, group), where / f"{group.rank}.pt")

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import distributed_worker as worker
@@ -22,6 +24,7 @@ from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiment import Experiment
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import agree_on_session
 from tripletlib.launching import ProcessesFailed
 from tripletlib.paths import REPOSITORY
 
@@ -185,6 +188,23 @@ def test_after_a_workers_death_torchrun_goes_on_to_the_same_end(two, folder):
     assert [result["restarts"] for result in two[:2]] == ["1", "1"]
     assert_undisturbed(two, "killed")
     assert len(History.load(folder / "killed")) == worker.STEPS
+
+
+def test_processes_started_again_do_not_meet_those_that_died():
+    store = distributed.dist.HashStore()
+    store.set_timeout(timedelta(seconds=60))
+
+    def join(count):
+        with ThreadPoolExecutor(count) as threads:
+            joining = [threads.submit(agree_on_session, store, n, count) for n in range(1, count)]
+            joining.insert(0, threads.submit(agree_on_session, store, 0, count))
+            return {future.result(timeout=60) for future in joining}
+
+    first = join(3)
+    again = join(3)  # finds what was agreed before
+    store.set("session", "proposed by-one-that-died")
+    third = join(2)
+    assert len(first | again | third) == 3
 
 
 @pytest.fixture(scope="module")

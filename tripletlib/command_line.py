@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tripletlib import distributed
 from tripletlib.checkpoints import CheckpointError
+from tripletlib.distributed import Processes
 from tripletlib.experiment import Experiment
 from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import is_first_process, process_group
 from tripletlib.launching import ProcessesFailed
 from tripletlib.progress import Progress
 from tripletlib.training import NonFiniteLossError
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if experiment.needs_launch:
             experiment.launch(*(["--embed"] if options.embed else []))
         else:
-            with distributed.process_group() as processes:
+            with process_group() as processes:
                 run(experiment, options.embed, processes)
     except (OSError, ValueError, CheckpointError) as error:
         return _fail(f"error: {error}", 2)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(experiment: Experiment, embed_afterwards: bool, processes: distributed.Processes) -> None:
+def run(experiment: Experiment, embed_afterwards: bool, processes: Processes) -> None:
     """Trains, and embeds query and gallery if asked to; only the first process says so."""
     progress: Progress = "auto" if processes.is_first else "off"
     say = print if processes.is_first else _ignore
@@ -55,7 +56,7 @@ def run(experiment: Experiment, embed_afterwards: bool, processes: distributed.P
 
 def _fail(message: str, status: int) -> int:
     # What stops one process stops all of them, with the same message.
-    if distributed.is_first_process():
+    if is_first_process():
         print(message, file=sys.stderr)
     return status
 

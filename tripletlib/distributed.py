@@ -9,8 +9,7 @@ hands everything back as it is.
 import copy
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -153,48 +152,6 @@ def current() -> Processes:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return _Group()
     return Processes()
-
-
-def started_by_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return dist.is_available() and dist.is_torchelastic_launched()
-
-
-def is_first_process() -> bool:
-    """Whether this process is the first or alone, also where no group has been joined yet."""
-    return not started_by_torchrun() or os.environ.get("RANK") == "0"
-
-
-@contextmanager
-def process_group() -> Iterator[Processes]:
-    """Joins the processes that torchrun started, and leaves them at the end.
-
-    With GPUs each process takes the one of its `LOCAL_RANK`. Tensors on them travel by NCCL, those
-    on the CPU by Gloo.
-
-    Raises:
-        RuntimeError: more processes than GPUs on this machine.
-    """
-    if not started_by_torchrun() or os.environ.get("WORLD_SIZE") == "1":
-        yield Processes()
-        return
-    if torch.cuda.is_available():
-        _take_gpu()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield current()
-    finally:
-        dist.destroy_process_group()
-
-
-def _take_gpu() -> None:
-    processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-    if processes > gpus:
-        raise RuntimeError(
-            f"{processes} processes on a machine with {gpus} GPUs: start at most one for each GPU "
-            f"(--nproc-per-node {gpus}), or hide the GPUs with CUDA_VISIBLE_DEVICES="
-        )
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:

@@ -18,6 +18,7 @@ from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import started_by_torchrun
 from tripletlib.launching import launch
 from tripletlib.losses import Margin
 from tripletlib.market1501 import Market1501, ReidDataset, from_folders
@@ -192,7 +193,7 @@ class Experiment:
     @property
     def needs_launch(self) -> bool:
         """Whether several processes are wanted and this is not one of them."""
-        return self.processes > 1 and not distributed.started_by_torchrun()
+        return self.processes > 1 and not started_by_torchrun()
 
     def launch(self, *options: str) -> None:
         """Trains in `processes` processes, with options of the command line.
