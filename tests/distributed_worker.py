@@ -12,6 +12,8 @@ from torch import nn
 
 from tripletlib import distributed
 from tripletlib.batch_norm import CpuSyncBatchNorm
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.history import COLUMNS
 from tripletlib.interruption import TrainingInterrupted
 from tripletlib.joining import process_group
@@ -162,6 +164,7 @@ def everything(folder, processes):
     results |= {case: train(case) for case in CASES}
     own = folder / f"disk_of_{processes.rank}"  # machines need not see each other's disks
     results["batch_norm"] = batch_norms(processes)
+    results["scores"] = vars(evaluate_embeddings(*tables(), block=2))
     results["written"] = train(folder=own / "run", progress="lines")
     results["deal"] = message_of(
         ValueError, lambda: train(changed={"identities": 3, "images_per_identity": 5})
@@ -183,6 +186,23 @@ def everything(folder, processes):
     results["turns"] = processes.in_turn(lambda: sorted(turn(folder, processes)))
     results["last fails"] = message_of(KeyError, lambda: processes.in_turn(fail_in_last(processes)))
     return results
+
+
+def tables():
+    """Seven queries, the last two without a right answer, and a gallery."""
+    generator = np.random.default_rng(0)
+    pids = {"query": np.array([1, 2, 3, 1, 2, 8, 9]), "gallery": np.arange(30) % 4}
+    return [
+        EmbeddingTable(
+            embeddings=generator.normal(size=(len(ids), 3)).astype(np.float32) + ids[:, None],
+            pids=ids,
+            camids=np.arange(len(ids)) % 3,
+            paths=np.arange(len(ids)).astype(str),
+            step=0,
+            tta="none",
+        )
+        for ids in pids.values()
+    ]
 
 
 def turn(folder, processes):

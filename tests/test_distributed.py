@@ -21,6 +21,7 @@ from test_experiment import TINY
 from tripletlib import command_line, distributed, experiment, launching
 from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
 from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.experiment import Experiment
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
@@ -162,6 +163,14 @@ def test_a_batch_that_cannot_be_dealt_out_is_named(two):
             "a batch of P x K = 3 x 5 = 15 images cannot be dealt out evenly to 2 processes; "
             "start 1 of them, or change identities or images_per_identity"
         )
+
+
+def test_queries_are_dealt_out_and_all_are_scored(two):
+    alone = evaluate_embeddings(*worker.tables(), block=2)
+    assert alone.valid_queries.tolist() == [True] * 5 + [False] * 2
+    for result in two[:2]:
+        for name, value in vars(alone).items():
+            np.testing.assert_allclose(result["scores"][name], value, atol=1e-12, err_msg=name)
 
 
 def test_errors_of_one_process_reach_all(two):

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -70,9 +69,9 @@ class Processes:
         """The whole batch's embeddings `[B, D]` from each process's `[B / processes, D]`."""
         return embeddings
 
-    def gather_array(self, rows: np.ndarray) -> np.ndarray:
-        """Every process's rows, in the processes' order, in every process."""
-        return rows
+    def gather_objects(self, mine: T) -> list[T]:
+        """What each process hands in, in the processes' order, in every process."""
+        return [mine]
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -113,8 +112,10 @@ class _Group(Processes):
     def gather(self, embeddings: Tensor) -> Tensor:
         return gather_rows(embeddings)
 
-    def gather_array(self, rows: np.ndarray) -> np.ndarray:
-        return np.concatenate(self._gather_objects(rows))
+    def gather_objects(self, mine: T) -> list[T]:
+        everybodys: list[Any] = [None] * self.count
+        dist.all_gather_object(everybodys, mine)
+        return everybodys
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor(int(flag))
@@ -136,15 +137,10 @@ class _Group(Processes):
             error = None
             if turn == mine:
                 value, error = _attempt(action)
-            errors = [error for error in self._gather_objects(error) if error is not None]
+            errors = [error for error in self.gather_objects(error) if error is not None]
             if errors:
                 raise errors[0]
         return value
-
-    def _gather_objects(self, mine: T) -> list[T]:
-        everybodys: list[Any] = [None] * self.count
-        dist.all_gather_object(everybodys, mine)
-        return everybodys
 
 
 def current() -> Processes:

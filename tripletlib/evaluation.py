@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tripletlib import distributed
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.hardware import choose_device
@@ -149,21 +151,36 @@ def evaluate_blocks(
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
     """
+    _check_max_rank(max_rank)
+    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    return _scores(_rank_blocks(blocks, answers), answers, max_rank)
+
+
+def _check_max_rank(max_rank: int) -> None:
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
-    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+
+
+def _rank_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]], answers: Answers
+) -> dict[int, np.ndarray]:
     ranks: dict[int, np.ndarray] = {}
     for where, block in blocks:
         for query, row in answers.rows(where, to_distances(block)):
             if query in ranks:
                 raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
             ranks[query] = right_ranks(row, *answers.of(query))
+    return ranks
+
+
+def _scores(ranks: dict[int, np.ndarray], answers: Answers, max_rank: int) -> RetrievalScores:
     missing = [query for query in range(answers.queries) if query not in ranks]
     if missing:
         raise ValueError(
             f"{len(missing)} of {answers.queries} queries are in no block, first query {missing[0]}"
         )
     if not any(map(len, ranks.values())):
+        camera_filter = answers.camids is not None
         raise ValueError(
             f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
             f"images (camera_filter={camera_filter}): compare the pids and camids of both"
@@ -183,7 +200,9 @@ def evaluate_embeddings(
 ) -> RetrievalScores:
     """Scores of two embedding tables, in memory for `block` queries at a time.
 
-    The distances are computed on the device; the ranks are counted on the CPU.
+    The distances are computed on the device; the ranks are counted on the CPU. In a process group,
+    such as torchrun's, each process does so for its share of the queries, and each returns the
+    scores of all.
 
     Args:
         query: Q embeddings.
@@ -210,10 +229,14 @@ def evaluate_embeddings(
     """
     if block < 1:
         raise ValueError(f"block must be at least 1 query, got {block}")
-    tables = query.embeddings, gallery.embeddings
-    blocks = _distance_blocks(*tables, metric, block, choose_device(device))
+    _check_max_rank(max_rank)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
-    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+    answers = Answers(*labels, camera_filter)
+    processes = distributed.current()
+    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(query))
+    blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
+    shares = processes.gather_objects(_rank_blocks(blocks, answers))
+    return _scores(dict(chain.from_iterable(map(dict.items, shares))), answers, max_rank)
 
 
 def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
@@ -243,9 +266,14 @@ def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
 
 
 def _distance_blocks(
-    query: np.ndarray, gallery: np.ndarray, metric: Metric, block: int, device: torch.device
+    query: np.ndarray,
+    gallery: np.ndarray,
+    metric: Metric,
+    block: int,
+    device: torch.device,
+    share: slice,
 ) -> Iterator[tuple[int, Tensor]]:
     on_device = torch.as_tensor(gallery, device=device)
-    for start in range(0, len(query), block):
-        some = torch.as_tensor(query[start : start + block], device=device)
+    for start in range(share.start, share.stop, block):
+        some = torch.as_tensor(query[start : min(start + block, share.stop)], device=device)
         yield start, pairwise_distances(some, on_device, metric)

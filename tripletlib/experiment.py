@@ -255,7 +255,7 @@ class Experiment:
         mine = np.empty((0, self.embedding_dim), np.float32)
         if len(images):
             mine = embed(model, images, 256, self.tta, self.precision, progress)
-        embeddings = processes.gather_array(mine)
+        embeddings = np.concatenate(processes.gather_objects(mine))
         table = EmbeddingTable(
             embeddings, split.pids, split.camids, np.array(paths), step, self.tta
         )
