@@ -275,3 +275,24 @@ class Experiment:
         saved = EmbeddingTable.load(file)
         same = (saved.step, saved.tta, saved.paths.tolist()) == (step, self.tta, paths)
         return saved if same else None
+
+
+def run(experiment: Experiment, embed_afterwards: bool) -> None:
+    """Trains, and embeds query and gallery if asked to; only the first process says so."""
+    processes = distributed.current()
+    progress: Progress = "auto" if processes.is_first else "off"
+    say = print if processes.is_first else _ignore
+    dataset = processes.in_turn(lambda: experiment.open_dataset(progress))
+    say(dataset)
+    model = experiment.make_model()
+    experiment.train(model, dataset.train, progress=progress)
+    if embed_afterwards:
+        for split in (dataset.query, dataset.gallery):
+            table = experiment.embedding_table(
+                model, split, dataset.root, experiment.steps, progress
+            )
+            say(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
+
+
+def _ignore(*_: object) -> None:
+    pass
