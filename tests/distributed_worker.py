@@ -12,6 +12,7 @@ from torch import nn
 
 from tripletlib import distributed
 from tripletlib.batch_norm import CpuSyncBatchNorm
+from tripletlib.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.history import COLUMNS
@@ -183,6 +184,10 @@ def everything(folder, processes):
     results["gone on"] = train(folder=own / "stopped", model=again, resume=True)
     results["went on from one"] = train(folder=folder / "of_one", resume=True)
     results["first fails"] = message_of(KeyError, lambda: processes.from_first(lambda: {}["key"]))
+    unreadable = UnreadableImageError("picture.jpg", "cut off")  # pickle cannot carry it
+    results["unreadable"] = message_of(
+        ValueError, lambda: processes.in_turn(lambda: raise_(unreadable))
+    )
     results["turns"] = processes.in_turn(lambda: sorted(turn(folder, processes)))
     results["last fails"] = message_of(KeyError, lambda: processes.in_turn(fail_in_last(processes)))
     return results
@@ -209,6 +214,10 @@ def turn(folder, processes):
     here = [file.name for file in folder.glob("turn_*")]
     (folder / f"turn_{processes.rank}").touch()
     return here
+
+
+def raise_(error):
+    raise error
 
 
 def fail_in_last(processes):

@@ -176,6 +176,8 @@ def test_queries_are_dealt_out_and_all_are_scored(two):
 def test_errors_of_one_process_reach_all(two):
     for result in two[:2]:
         assert (result["first fails"], result["last fails"]) == ("'key'", "'last'")
+        assert "picture.jpg" in result["unreadable"]
+        assert "cut off" in result["unreadable"]
 
 
 def test_the_first_process_goes_first(two):

@@ -8,6 +8,7 @@ hands everything back as it is.
 
 import copy
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from itertools import chain
@@ -154,4 +155,14 @@ def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return action(), None
     except Exception as error:  # whatever it is, the processes that wait must hear of it
-        return None, error
+        return None, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its nearest built-in kin if pickle cannot carry it to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an error's own class may fail in any way here
+        kin = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+        return kin(str(error))
+    return error

@@ -82,8 +82,8 @@ def fit(
             none.
         resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
             the run then ends with the same weights and history, bit for bit, as one that was never
-            stopped, provided that as many processes go on as began it: with another number, which
-            is allowed too, sums are rounded in another order. A finished run comes back at once;
+            stopped, provided that one process or two began it and as many go on. Any number may
+            go on, but sums are then rounded in another order. A finished run comes back at once;
             with `"unfinished"` it is replaced by a new one, for experiments that are short and
             repeated with other settings.
 
