@@ -173,7 +173,7 @@ def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
     counts = members.indptr[encodings.indices + 1] - starts
     # Positions of all entries of the members' rows, one after the other.
     ends = np.cumsum(counts, dtype=np.int64)
-    positions = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
+    positions = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
     smaller = np.minimum(np.repeat(encodings.data, counts), members.data[positions])
     cells = np.repeat(rows * size[1], counts) + members.indices[positions]
     sums = np.bincount(cells, smaller, minlength=size[0] * size[1])
