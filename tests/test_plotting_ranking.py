@@ -64,7 +64,7 @@ def test_each_protocol_says_what_is_right_and_what_does_not_count(
 
 
 def test_an_unknown_protocol_is_refused(retrieval, row):
-    with pytest.raises(ValueError, match="market1501.*original.*'kind'"):
+    with pytest.raises(ValueError, match=r"market1501.*original.*'kind'"):
         plotting_ranking.rank_for(retrieval, 0, row, "kind")
 
 
@@ -95,7 +95,10 @@ def test_a_query_that_nothing_answers_says_so(retrieval, row):
 
 
 def test_a_comparison_has_a_row_for_each_distance_and_names_the_protocol(retrieval):
-    distances = {"before": np.tile(np.arange(8.0), (3, 1)), "after": np.tile(-np.arange(8.0), (3, 1))}
+    distances = {
+        "before": np.tile(np.arange(8.0), (3, 1)),
+        "after": np.tile(-np.arange(8.0), (3, 1)),
+    }
     for protocol, sentence in plotting_ranking.PROTOCOLS.items():
         figure = plotting_ranking.draw_comparison(retrieval, 0, distances, 5, protocol)
         assert len(figure.axes) == 2 * (1 + 5)
@@ -118,7 +121,9 @@ def test_one_call_saves_a_picture_for_each_random_query(retrieval, tmp_path):
     files = save(retrieval, folder, n_query=2, top_k=3, seed=1)
     assert sorted(folder.iterdir()) == files
     assert len(files) == 2
-    assert all(min(Image.open(file).size) > 100 for file in files)
+    for file in files:
+        with Image.open(file) as picture:
+            assert min(picture.size) > 100
     assert save(retrieval, folder, n_query=2, top_k=3, seed=1) == files
     assert len(save(retrieval, folder, n_query=50, top_k=3, protocol="original")) == 3
     assert not plt.get_fignums()

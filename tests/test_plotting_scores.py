@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,7 +42,7 @@ def test_a_cmc_curve_begins_at_rank_1_and_names_it(ax):
 def test_curves_differ_by_mark_line_and_colour():
     colours, marks, lines = zip(*plotting_scores.SERIES, strict=True)
     assert len(set(colours)) == len(set(marks)) == len(colours)
-    assert all(one != other for one, other in zip(lines, lines[1:], strict=False))
+    assert all(one != other for one, other in pairwise(lines))
 
 
 def test_queries_without_a_right_answer_are_in_no_histogram(ax):
@@ -95,12 +97,12 @@ def test_a_sweep_of_another_shape_names_both():
         plotting_scores.draw_sweep(np.zeros((2, 3)), [1, 2], [1, 2, 3], [0.3], "title")
 
 
-def test_members_of_a_group_are_ringed_and_all_points_named(ax):
-    points = np.array([[0.0, 0], [1, 0], [0, 1]])
-    groups = {"near": [0, 1], "friends": [0]}
-    plotting_scores.draw_members(ax, points, ["q", "a", "b"], groups, "title")
-    assert [text.get_text() for text in ax.texts] == ["q", "a", "b"]
-    near, friends = ax.collections[1:]
-    assert near.get_offsets().tolist() == [[0, 0], [1, 0]]
-    assert friends.get_offsets().tolist() == [[0, 0]]
-    assert [near.get_label(), friends.get_label()] == ["near", "friends"]
+def test_a_list_is_a_row_of_marked_boxes(ax):
+    lists = {"one": np.array([True, False]), "two": np.array([False, False])}
+    plotting_scores.draw_lists(ax, lists, "title", ["ab", "cd"])
+    assert [text.get_text() for text in ax.texts] == ["a\n✓", "b\n✗", "c\n✗", "d\n✗"]
+    frames = [patch for patch in ax.patches if not patch.get_fill()]
+    assert frames[0].get_edgecolor() != frames[1].get_edgecolor() == frames[2].get_edgecolor()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two"]
+    top, bottom = ax.texts[0].get_position()[1], ax.texts[2].get_position()[1]
+    assert ax.transData.transform((1, top))[1] > ax.transData.transform((1, bottom))[1]

@@ -161,35 +161,35 @@ def draw_sweep(
     return figure
 
 
-def draw_members(
-    ax: Axes,
-    points: np.ndarray,
-    names: Sequence[str],
-    groups: Mapping[str, Sequence[int]],
-    title: str,
+def draw_lists(
+    ax: Axes, lists: Mapping[str, np.ndarray], title: str, names: Sequence[Sequence[str]] = ()
 ) -> Axes:
-    """Draws named points of the plane and marks groups of them.
+    """Draws ranked lists as rows of boxes, the first place at the left.
+
+    Right answers are green with a tick, wrong ones red, hatched, with a cross.
 
     Args:
         ax: where to draw.
-        points: `[N, 2]`.
-        names: N short texts, written beside the points.
-        groups: name to the points that belong to it, for the legend; at most six groups. A point in
-            several has several rings.
+        lists: name to bool `[G]`, whether the picture at each place is right.
         title: stands above the axes.
+        names: for each list G short texts, which stand in the boxes above the marks.
     """
-    ax.scatter(points[:, 0], points[:, 1], s=22, color=BLACK, zorder=3)
-    for point, name in zip(points, names, strict=True):
-        ax.annotate(name, point, (0, 9), textcoords="offset points", ha="center", fontsize=10)
-    for ring, ((name, members), look) in enumerate(zip(groups.items(), SERIES, strict=False)):
-        chosen = points[list(members)]
-        ax.scatter(
-            chosen[:, 0], chosen[:, 1], s=110 + 130 * ring, facecolors="none",
-            edgecolors=look[0], marker=look[1], linewidths=2, label=name,
-        )  # fmt: skip
-    ax.set(title=title, xticks=[], yticks=[])
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.12)
+    looks = {True: (GREEN, "", "✓"), False: (VERMILION, "///", "✗")}
+    for row, right in enumerate(lists.values()):
+        for place, good in enumerate(right):
+            colour, hatch, mark = looks[bool(good)]
+            corner = (place + 0.54, row - 0.4)
+            ax.add_patch(Rectangle(corner, 0.92, 0.8, fc=colour, alpha=0.2, hatch=hatch))
+            ax.add_patch(Rectangle(corner, 0.92, 0.8, fill=False, ec=colour, lw=2))
+            text = f"{names[row][place]}\n{mark}" if names else mark
+            ax.text(place + 1, row, text, ha="center", va="center", fontsize=11)
+    longest = max(map(len, lists.values()))
+    ax.set(title=title, xlabel="rank", xlim=(0.4, longest + 0.6), ylim=(len(lists) - 0.5, -0.5))
+    ax.set_xticks(range(1, longest + 1))
+    ax.set_yticks(range(len(lists)), list(lists))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
     return ax
 
 
