@@ -67,3 +67,4 @@ def _draw_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
     ax.set(xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.12)
+    ax.spines[:].set_visible(False)

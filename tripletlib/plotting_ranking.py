@@ -141,7 +141,9 @@ def draw_comparison(
     ]
     who = f"query {index}: person {retrieval.query.pids[index]}, camera"
     title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
-    return draw_rankings(rankings, title)
+    figure = draw_rankings(rankings, "")
+    figure.suptitle(title, fontsize=11)  # three lines, over few pictures
+    return figure
 
 
 def save_ranking_pictures(

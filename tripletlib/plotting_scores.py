@@ -23,6 +23,8 @@ SERIES = (
     (SKY, "P", "--"),
 )
 
+MARKS = {True: "✓", False: "✗"}
+
 
 def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
     """Draws cumulative match characteristics: the share of queries answered within r places.
@@ -52,15 +54,17 @@ def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) 
             is left out. At most six.
         title: stands above the axes.
     """
-    edges = np.linspace(0, 1, 21)
+    edges, highest = np.linspace(0, 1, 21), 0
     for (name, values), (colour, _, line) in zip(precisions.items(), SERIES, strict=False):
         known = values[~np.isnan(values)]
         counts, _ = np.histogram(known, edges)
         ax.stairs(
             counts, edges, color=colour, ls=line, lw=2, label=f"{name}: mean {known.mean():.1%}"
         )
-        ax.stairs(counts, edges, color=colour, alpha=0.15, fill=True)
+        ax.stairs(counts, edges, color=colour, alpha=0.12, fill=True)
+        highest = max(highest, int(counts.max()))
     ax.set(title=title, xlabel="average precision of a query", ylabel="queries", xlim=(0, 1))
+    ax.set_ylim(0, highest * (1.12 + 0.12 * len(precisions)))  # room for the legend
     ax.legend(loc="upper center")
     return ax
 
@@ -111,7 +115,7 @@ def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -
     for name, distances, colour, line, hatch in looks:
         density, _ = np.histogram(distances, edges, density=True)
         label = f"{name}: {distances.size:,} pairs"
-        ax.stairs(density, edges, fill=True, color=colour, alpha=0.2, hatch=hatch)
+        ax.stairs(density, edges, fill=True, fc=colour, ec=colour, alpha=0.2, hatch=hatch)
         ax.stairs(density, edges, color=colour, ls=line, lw=2, label=label)
     ax.set(title=title, xlabel="distance", ylabel="density", xlim=(0, edges[-1]))
     ax.legend()
@@ -174,12 +178,13 @@ def draw_lists(
         title: stands above the axes.
         names: for each list G short texts, which stand in the boxes above the marks.
     """
-    looks = {True: (GREEN, "", "✓"), False: (VERMILION, "///", "✗")}
+    looks = {True: (GREEN, ""), False: (VERMILION, "///")}
     for row, right in enumerate(lists.values()):
         for place, good in enumerate(right):
-            colour, hatch, mark = looks[bool(good)]
+            colour, hatch = looks[bool(good)]
+            mark = MARKS[bool(good)]
             corner = (place + 0.54, row - 0.4)
-            ax.add_patch(Rectangle(corner, 0.92, 0.8, fc=colour, alpha=0.2, hatch=hatch))
+            ax.add_patch(Rectangle(corner, 0.92, 0.8, fc=colour, ec=colour, alpha=0.2, hatch=hatch))
             ax.add_patch(Rectangle(corner, 0.92, 0.8, fill=False, ec=colour, lw=2))
             text = f"{names[row][place]}\n{mark}" if names else mark
             ax.text(place + 1, row, text, ha="center", va="center", fontsize=11)
