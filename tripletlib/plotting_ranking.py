@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import RankedGallery, average_precision, rank_gallery
-from tripletlib.plotting_reid import Ranking, draw_answer, draw_rankings, show_picture
+from tripletlib.plotting_reid import Ranking, Verdict, draw_answer, draw_rankings, show_picture
 from tripletlib.reranking import k_reciprocal
 from tripletlib.retrieval import Retrieval
 from tripletlib.splits import DISTRACTOR
@@ -208,8 +208,11 @@ def draw_hardest(
         order, right = order[~junk], right[~junk]
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)
-        answers = (("wrong", int(np.argmin(right))), ("right", int(np.flatnonzero(right)[-1])))
-        for ax, (verdict, place) in zip(column[1:], answers, strict=True):
+        places: dict[Verdict, int] = {
+            "wrong": int(np.argmin(right)),  # the first that is not right
+            "right": int(np.flatnonzero(right)[-1]),
+        }
+        for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
             text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
             draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
     for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
