@@ -160,7 +160,7 @@ def draw_sweep(
     corner = (best[2] - 0.5, best[1] - 0.5)
     axes[0, best[0]].add_patch(Rectangle(corner, 1, 1, fill=False, ec=VERMILION, lw=3))
     axes[0, 0].set_ylabel("k1")
-    figure.colorbar(image, ax=axes[0, -1], format=lambda share, _: f"{share:.0%}")
+    figure.colorbar(image, ax=axes[0, -1], format=lambda share, _: f"{share:.1%}")
     figure.suptitle(title)
     return figure
 
