@@ -25,9 +25,15 @@ from tripletlib.checkpoints import (
     save_checkpoint,
 )
 from tripletlib.embedding import to_unit_interval
-from tripletlib.hardware import choose_device, choose_layout, choose_precision
+from tripletlib.hardware import (
+    choose_device,
+    choose_layout,
+    choose_precision,
+    keep_freed_memory,
+)
 from tripletlib.history import History
 from tripletlib.interruption import StopRequest, TrainingInterrupted
+from tripletlib.paths import explained_writing
 from tripletlib.reporting import EpochReport, EpochReporter
 from tripletlib.sampling import PKSampler
 from tripletlib.settings import LOSSES, TrainingSettings
@@ -80,6 +86,7 @@ def fit(
 
     Raises:
         CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
+        OSError: another file of the run folder cannot be written.
         NonFiniteLossError: the loss became NaN or infinite.
         TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
             checkpoints on, the steps taken are saved and `resume` goes on behind them.
@@ -134,6 +141,8 @@ class _Training:
         self.device = choose_device(settings.device)
         self.dtype = choose_precision(settings.precision, self.device)
         self.layout = choose_layout(self.device, self.dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
@@ -268,10 +277,12 @@ class _Keeper:
 
 def write_config(settings: TrainingSettings, run_folder: Path) -> None:
     """Writes the settings and the versions they ran with to `config.yaml` of a run folder."""
-    run_folder.mkdir(parents=True, exist_ok=True)
     versions = {"torch": str(torch.__version__), "numpy": np.__version__}
     text = yaml.safe_dump({"training": asdict(settings), "versions": versions}, sort_keys=False)
-    (run_folder / "config.yaml").write_text(text, encoding="utf-8")
+    file = run_folder / "config.yaml"
+    with explained_writing(file):
+        run_folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def _is_finished(state: dict[str, Any]) -> bool:
