@@ -148,6 +148,11 @@ def evaluate_blocks(
 
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
+
+    Example:
+        >>> rows = [(0, np.array([[0.1, 0.2]])), (1, np.array([[0.3, 0.4]]))]
+        >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
+        0.75
     """
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
