@@ -36,3 +36,9 @@ def test_discs_have_areas_in_proportion_and_nothing_has_none(ax):
     assert areas[0] == pytest.approx(2 * areas[2])
     assert areas[1] == 0
     assert [text.get_text() for text in ax.texts] == ["q", "a", "b", "0.50", "0.25"]
+
+
+def test_small_values_are_drawn_but_not_written(ax):
+    plotting_neighbours.draw_values(ax, POINTS, ["q", "a", "b"], np.array([1, 0.09, 0]), "title")
+    assert [text.get_text() for text in ax.texts] == ["q", "a", "b", "1.00"]
+    assert ax.collections[1].get_sizes()[1] > 0

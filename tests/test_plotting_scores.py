@@ -106,3 +106,13 @@ def test_a_list_is_a_row_of_marked_boxes(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two"]
     top, bottom = ax.texts[0].get_position()[1], ax.texts[2].get_position()[1]
     assert ax.transData.transform((1, top))[1] > ax.transData.transform((1, bottom))[1]
+
+
+def test_growth_has_a_line_for_each_name_and_a_tick_for_each_size(ax):
+    curves = {"slow": np.array([3.0, 48]), "fast": np.array([2.0, 8])}
+    plotting_scores.draw_growth(ax, [250, 1000], curves, "title", "MB")
+    assert [line.get_label() for line in ax.lines] == ["slow", "fast"]
+    assert ax.lines[0].get_ydata().tolist() == [3, 48]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["250", "1,000"]
+    assert sum(3 <= tick <= 48 for tick in ax.get_yticks()) >= 3

@@ -46,14 +46,16 @@ def draw_values(
         ax: where to draw.
         points: `[N, 2]`.
         names: N short texts, written above the points.
-        values: `[N]`, not negative; a point at 0 has no disc.
+        values: `[N]`, not negative; a point at 0 has no disc, and a value below a tenth of the
+            largest is not written, for small discs often stand close together.
         title: stands above the axes.
     """
     _draw_points(ax, points, names)
-    areas = 1500 * values / max(float(values.max()), 1e-12)
+    largest = max(float(values.max()), 1e-12)
+    areas = 1500 * values / largest
     ax.scatter(points[:, 0], points[:, 1], s=areas, color=SKY, edgecolors=BLUE, alpha=0.5)
     for point, value in zip(points, values, strict=True):
-        if value > 0:
+        if value >= 0.1 * largest:
             ax.annotate(f"{value:.2f}", point, (0, -15), textcoords="offset points", ha="center",
                         fontsize=9)  # fmt: skip
     ax.set_title(title)

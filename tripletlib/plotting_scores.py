@@ -1,4 +1,4 @@
-"""Figures of scores: CMC, average precision and the area it is, distances, a sweep.
+"""Figures of scores and costs: CMC, average precision and the area it is, distances, a sweep.
 
 Each draws on the axes it is given and returns them; `draw_sweep` needs several and makes a figure.
 """
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 
 from tripletlib.plotting import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from tripletlib.ranking import Rule, precision_recall
@@ -195,6 +196,29 @@ def draw_lists(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(False)
+    return ax
+
+
+def draw_growth(
+    ax: Axes, sizes: Sequence[int], curves: Mapping[str, np.ndarray], title: str, ylabel: str
+) -> Axes:
+    """Draws how a cost grows with the number of pictures, on logarithmic axes.
+
+    Args:
+        ax: where to draw.
+        sizes: S numbers of pictures.
+        curves: name to `[S]`, above 0; at most six.
+        title: stands above the axes.
+        ylabel: the cost and its unit.
+    """
+    for (name, values), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
+        ax.loglog(sizes, values, line, color=colour, marker=marker, label=name)
+    ax.set(title=title, xlabel="pictures", ylabel=ylabel)
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.legend()
     return ax
 
 
