@@ -1,6 +1,8 @@
 """Ranking scores against their definitions, scikit-learn, and a worked example."""
 
 import math
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -309,6 +311,33 @@ def test_embeddings_never_meet_all_at_once(monkeypatch):
     monkeypatch.setattr(evaluation, "pairwise_distances", watched)
     evaluate_embeddings(draw_table(11, seed=1), draw_table(60, seed=2), block=4, device="cpu")
     assert shapes == [(4, 60), (4, 60), (3, 60)]
+
+
+GROWTH = """
+import resource
+import numpy as np
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import evaluate_embeddings
+
+def table(n):
+    rng = np.random.default_rng(n)
+    labels = rng.integers(1, 200, n), rng.integers(1, 4, n)
+    return EmbeddingTable(rng.random((n, 4), np.float32), *labels, np.zeros(n, str), 0, "none")
+
+evaluate_embeddings(table(200), table(300), device="cpu")
+query, gallery = table(8000), table(8000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+evaluate_embeddings(query, gallery, block=64, device="cpu")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads kilobytes, as Linux counts them")
+def test_memory_stays_far_below_the_whole_matrix():
+    # In a process of its own: a peak is never taken back.
+    command = [sys.executable, "-c", GROWTH]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert float(answer) * 1024 < 0.5 * 8000 * 8000 * 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

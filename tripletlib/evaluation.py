@@ -157,24 +157,30 @@ def evaluate_blocks(
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
     answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
-    ranks: dict[int, np.ndarray] = {}
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if query in ranks:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            ranks[query] = right_ranks(row, *answers.of(query))
-    missing = [query for query in range(answers.queries) if query not in ranks]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {answers.queries} queries are in no block, first query {missing[0]}"
-        )
-    if not any(map(len, ranks.values())):
+    counts = answers.count_right()  # [Q]
+    if not counts.any():
         raise ValueError(
             f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
             f"images (camera_filter={camera_filter}): compare the pids and camids of both"
         )
-    in_order = [ranks[query] for query in range(answers.queries)]
-    return _summarize(in_order, min(max_rank, answers.gallery))
+    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
+    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(counts.sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen.all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen)} of {answers.queries} queries are in no block, first query "
+            f"{np.argmin(seen)}"
+        )
+    return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
 def evaluate_embeddings(
@@ -182,7 +188,7 @@ def evaluate_embeddings(
     gallery: EmbeddingTable,
     metric: Metric = "euclidean",
     max_rank: int = 50,
-    block: int = 256,
+    block: int = 128,
     device: str = "auto",
     camera_filter: bool = True,
 ) -> RetrievalScores:
@@ -221,20 +227,18 @@ def evaluate_embeddings(
     return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
 
 
-def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
-    counts = np.array([len(found) for found in ranks])
+def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
     valid = counts > 0
-    all_ranks = np.concatenate(ranks)  # [R] of all queries, one after the other
-    query = np.repeat(np.arange(len(ranks)), counts)
     starts = np.cumsum(counts) - counts
-    found = np.arange(1, len(all_ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
+    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
     precisions = {}
     for rule in get_args(Rule):
-        terms = precision_terms(all_ranks, found, rule)
-        sums = np.bincount(query, weights=terms, minlength=len(ranks))
+        terms = precision_terms(ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(counts))
         precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
-    first_right = np.zeros(len(ranks), dtype=np.int64)
-    first_right[valid] = all_ranks[starts[valid]]
+    first_right = np.zeros(len(counts), dtype=np.int64)
+    first_right[valid] = ranks[starts[valid]]
     places = np.arange(1, max_rank + 1)
     return RetrievalScores(
         cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),

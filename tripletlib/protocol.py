@@ -54,6 +54,11 @@ class Answers:
         of_query, of_gallery = self.camids
         return own, of_gallery[own] == of_query[query]
 
+    def count_right(self) -> np.ndarray:
+        """Number of right answers of each query, int64 `[Q]`."""
+        junk_of = (self.of(query)[1] for query in range(self.queries))
+        return np.array([np.count_nonzero(~junk) for junk in junk_of], dtype=np.int64)
+
     def rows(self, where: int | slice, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Each query of a block with its distances to the usable gallery."""
         if block.ndim != 2 or block.shape[1] != self.gallery:
