@@ -39,7 +39,8 @@ def retrieval():
     pids, camids = zip(*GALLERY, strict=True)
     query = table([1, 2, 9], [1, 2, 1], [0, 3.6, 20])
     gallery = table(pids, camids, range(1, 1 + len(GALLERY)))
-    return Retrieval("toy", query, gallery, pictures(3), pictures(len(GALLERY)))
+    shown = pictures(3), pictures(len(GALLERY))
+    return Retrieval("toy", query, gallery, *shown, image_size=(8, 4), embed=np.asarray)
 
 
 @pytest.fixture
