@@ -1,0 +1,359 @@
+"""Scores of a whole ranking: CMC and both mAPs under the Market-1501 protocol, in blocks."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletlib.distances import Metric, pairwise_distances
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.hardware import choose_device
+from tripletlib.ranking import (
+    Numbers,
+    RankedGallery,
+    Rule,
+    average_precision,
+    precision_recall,
+    precision_terms,
+    rank_gallery,
+    right_ranks,
+    to_distances,
+    to_labels,
+)
+from tripletlib.splits import DISTRACTOR, JUNK
+
+__all__ = [
+    "RankedGallery",
+    "RetrievalScores",
+    "average_precision",
+    "evaluate",
+    "evaluate_blocks",
+    "evaluate_embeddings",
+    "pool_queries",
+    "precision_recall",
+    "rank_gallery",
+]
+_ROWS = 64  # queries whose distances are converted and checked at once
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """How well the galleries are ranked. Queries without a right answer are left out of the means.
+
+    Attributes:
+        cmc: share of queries with a right answer within the first 1, 2, ... places (rank-1 is
+            `cmc[0]`), float64 `[min(max_rank, G)]`, in [0, 1].
+        map: mean average precision by the rectangle rule, in [0, 1].
+        map_market: the same by the trapezoid rule of Market-1501's own evaluation code.
+        average_precision: of each query, by the rectangle rule, float64 `[Q]`; NaN without a right
+            answer.
+        average_precision_market: the same by the trapezoid rule.
+        first_right: place of each query's first right answer, from 1, int64 `[Q]`; 0 if none.
+        valid_queries: which queries have a right answer, bool `[Q]`.
+    """
+
+    cmc: np.ndarray
+    map: float
+    map_market: float
+    average_precision: np.ndarray
+    average_precision_market: np.ndarray
+    first_right: np.ndarray
+    valid_queries: np.ndarray
+
+    @property
+    def valid_count(self) -> int:
+        """Number of queries that have a right answer."""
+        return int(np.count_nonzero(self.valid_queries))
+
+
+def evaluate(
+    distances: Numbers,
+    query_pids: Numbers,
+    gallery_pids: Numbers,
+    query_camids: Numbers | None = None,
+    gallery_camids: Numbers | None = None,
+    max_rank: int = 50,
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """CMC, AP and mAP of a distance matrix under the Market-1501 protocol.
+
+    For each query, gallery images of its identity from its own camera are skipped, and so is every
+    gallery image with pid -1. Distractors (pid 0) stay and are never right. Equal distances rank in
+    the gallery's order (a stable sort).
+
+    Args:
+        distances: `[Q, G]`, lower is nearer; an array or a tensor of any floating type, on any
+            device.
+        query_pids: identity of each query, integers `[Q]`.
+        gallery_pids: identity of each gallery image, integers `[G]`.
+        query_camids: camera of each query, integers `[Q]`.
+        gallery_camids: camera of each gallery image, integers `[G]`.
+        max_rank: length of the CMC curve.
+        camera_filter: whether a query's own camera is skipped; without it no camids are needed.
+
+    Returns:
+        A `RetrievalScores`.
+
+    Raises:
+        ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, or
+            no query has a right answer.
+
+    Source:
+        Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), and the evaluation
+        code that comes with Market-1501.
+
+    Example:
+        >>> scores = evaluate(np.array([[0.1, 0.2, 0.3]]), np.array([7]), np.array([8, 7, 7]),
+        ...                   camera_filter=False)
+        >>> scores.cmc, round(scores.map, 3), round(scores.map_market, 3)
+        (array([0., 1., 1.]), 0.583, 0.417)
+    """
+    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
+    if matrix.ndim != 2:
+        raise ValueError(f"distances must be [Q, G], got {list(matrix.shape)}")
+    if len(matrix) != len(query_pids):
+        raise ValueError(f"distances has {len(matrix)} rows for {len(query_pids)} query_pids")
+    blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+
+
+def evaluate_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]],
+    query_pids: Numbers,
+    gallery_pids: Numbers,
+    query_camids: Numbers | None = None,
+    gallery_camids: Numbers | None = None,
+    max_rank: int = 50,
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """Like `evaluate`, with the distances handed over block by block: `[Q, G]` is never held.
+
+    Args:
+        blocks: pairs of the block's first query, or the slice of its queries, and its distances
+            `[b, G]`; in any order, each query once.
+        query_pids: see `evaluate`, and so the others.
+        gallery_pids: integers `[G]`.
+        query_camids: integers `[Q]`.
+        gallery_camids: integers `[G]`.
+        max_rank: length of the CMC curve.
+        camera_filter: whether a query's own camera is skipped.
+
+    Returns:
+        A `RetrievalScores`.
+
+    Raises:
+        ValueError: see `evaluate`; or a query that comes twice, or never.
+    """
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+    answers = _Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    ranks: dict[int, np.ndarray] = {}
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if query in ranks:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            ranks[query] = right_ranks(row, *answers.of(query))
+    missing = [query for query in range(answers.queries) if query not in ranks]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {answers.queries} queries are in no block, first query {missing[0]}"
+        )
+    if not any(map(len, ranks.values())):
+        raise ValueError(
+            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
+            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
+        )
+    in_order = [ranks[query] for query in range(answers.queries)]
+    return _summarize(in_order, min(max_rank, answers.gallery))
+
+
+def evaluate_embeddings(
+    query: EmbeddingTable,
+    gallery: EmbeddingTable,
+    metric: Metric = "euclidean",
+    max_rank: int = 50,
+    block: int = 256,
+    device: str = "auto",
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """Scores of two embedding tables, in memory for `block` queries at a time.
+
+    The distances are computed on the device; the ranks are counted on the CPU.
+
+    Args:
+        query: Q embeddings.
+        gallery: G embeddings of the same dimension.
+        metric: distance, see `pairwise_distances`.
+        max_rank: length of the CMC curve.
+        block: queries whose distances to the gallery, `[block, G]`, are held at once.
+        device: where distances are computed; `"auto"` is a GPU when there is one.
+        camera_filter: whether a query's own camera is skipped.
+
+    Returns:
+        A `RetrievalScores`, see there and `evaluate`.
+
+    Raises:
+        ValueError: see `evaluate`; `block` < 1, an unknown metric, or different dimensions.
+
+    Example:
+        >>> table = EmbeddingTable(np.array([[0.0], [1.0], [5.0]], np.float32),
+        ...                        pids=np.array([1, 1, 2]), camids=np.array([1, 2, 1]),
+        ...                        paths=np.array(["a", "b", "c"]), step=0, tta="none")
+        >>> scores = evaluate_embeddings(table, table)
+        >>> scores.map, scores.valid_queries
+        (1.0, array([ True,  True, False]))
+    """
+    if block < 1:
+        raise ValueError(f"block must be at least 1 query, got {block}")
+    tables = query.embeddings, gallery.embeddings
+    blocks = _distance_blocks(*tables, metric, block, choose_device(device))
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+
+
+def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) -> EmbeddingTable:
+    """Multi-query: one query for each identity and camera, the mean of all its images there.
+
+    `evaluate_embeddings(pool_queries(queries, images), gallery)` is the multi-query score.
+
+    Args:
+        queries: the single queries; they say which identities and cameras are asked for.
+        images: what is pooled: all images of these identities, as in Market-1501's folder
+            `gt_bbox` (the official queries hold only one image for each identity and camera, so
+            that pooling them changes nothing). The queries themselves when left out. Images of
+            other identities or cameras are not used.
+
+    Returns:
+        A table with one row for each identity and camera in `queries`, sorted by both; `paths` has
+        the first query's of each. Step and augmentation are those of `images`.
+
+    Raises:
+        ValueError: a query without an image, or tables of different dimension, step or
+            augmentation.
+
+    Source:
+        Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
+        queries", average pooling.
+    """
+    pool = queries if images is None else images
+    _check_same_network(queries, pool)
+    pairs = np.stack([queries.pids, queries.camids], axis=1)
+    asked, first = np.unique(pairs, axis=0, return_index=True)  # [P, 2], [P]
+    means = np.empty((len(asked), pool.embeddings.shape[1]), pool.embeddings.dtype)
+    for row, (pid, camid) in enumerate(asked):
+        members = (pool.pids == pid) & (pool.camids == camid)
+        if not members.any():
+            raise ValueError(f"none of the {len(pool)} images shows pid {pid} in camera {camid}")
+        means[row] = pool.embeddings[members].mean(0)
+    return EmbeddingTable(
+        means, asked[:, 0], asked[:, 1], queries.paths[first], step=pool.step, tta=pool.tta
+    )
+
+
+class _Answers:
+    """Which gallery images are right, and which are junk, for each query."""
+
+    def __init__(
+        self,
+        query_pids: Numbers,
+        gallery_pids: Numbers,
+        query_camids: Numbers | None,
+        gallery_camids: Numbers | None,
+        camera_filter: bool,
+    ) -> None:
+        self.pids = to_labels(query_pids, "query_pids")
+        gallery = to_labels(gallery_pids, "gallery_pids")
+        self.queries, self.gallery = len(self.pids), len(gallery)
+        if not self.queries or not self.gallery:
+            raise ValueError(f"nothing to rank: {self.queries} queries, {self.gallery} images")
+        self.usable = np.flatnonzero(gallery != JUNK)
+        self.camids: tuple[np.ndarray, np.ndarray] | None = None
+        if camera_filter:
+            if query_camids is None or gallery_camids is None:
+                raise ValueError("pass query_camids and gallery_camids, or camera_filter=False")
+            of_gallery = to_labels(gallery_camids, "gallery_camids", self.gallery)[self.usable]
+            self.camids = to_labels(query_camids, "query_camids", self.queries), of_gallery
+        # Sorted by pid, an identity's images lie side by side: no query need compare all pids.
+        gallery = gallery[self.usable]
+        self.by_pid = np.argsort(gallery, kind="stable")
+        in_order = gallery[self.by_pid]
+        self.first = np.searchsorted(in_order, self.pids, side="left")
+        self.last = np.searchsorted(in_order, self.pids, side="right")
+
+    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """Right answers and junk, both as ascending indices into the usable gallery."""
+        same = self.by_pid[self.first[query] : self.last[query]]
+        if self.pids[query] == DISTRACTOR:
+            return same[:0], same[:0]
+        if self.camids is None:
+            return same, same[:0]
+        of_query, of_gallery = self.camids
+        own_camera = of_gallery[same] == of_query[query]
+        return same[~own_camera], same[own_camera]
+
+    def rows(self, where: int | slice, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each query of a block with its distances to the usable gallery."""
+        if block.ndim != 2 or block.shape[1] != self.gallery:
+            raise ValueError(
+                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
+                f"got {list(block.shape)}"
+            )
+        start = where.start or 0 if isinstance(where, slice) else where
+        named = range(self.queries)[where] if isinstance(where, slice) else None
+        found = range(start, start + len(block))
+        if start < 0 or found.stop > self.queries or (named is not None and named != found):
+            raise ValueError(
+                f"a block of {len(block)} rows does not fit at {where} of {self.queries} queries"
+            )
+        kept = block if len(self.usable) == self.gallery else block[:, self.usable]
+        return zip(found, kept, strict=True)
+
+
+def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
+    counts = np.array([len(found) for found in ranks])
+    valid = counts > 0
+    all_ranks = np.concatenate(ranks)  # [R] of all queries, one after the other
+    query = np.repeat(np.arange(len(ranks)), counts)
+    starts = np.cumsum(counts) - counts
+    found = np.arange(1, len(all_ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    precisions = {}
+    for rule in get_args(Rule):
+        terms = precision_terms(all_ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(ranks))
+        precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
+    first_right = np.zeros(len(ranks), dtype=np.int64)
+    first_right[valid] = all_ranks[starts[valid]]
+    places = np.arange(1, max_rank + 1)
+    return RetrievalScores(
+        cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
+        map=float(precisions["rectangle"][valid].mean()),
+        map_market=float(precisions["trapezoid"][valid].mean()),
+        average_precision=precisions["rectangle"],
+        average_precision_market=precisions["trapezoid"],
+        first_right=first_right,
+        valid_queries=valid,
+    )
+
+
+def _distance_blocks(
+    query: np.ndarray, gallery: np.ndarray, metric: Metric, block: int, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    on_device = torch.as_tensor(gallery, device=device)
+    for start in range(0, len(query), block):
+        some = torch.as_tensor(query[start : start + block], device=device)
+        yield start, pairwise_distances(some, on_device, metric)
+
+
+def _check_same_network(queries: EmbeddingTable, images: EmbeddingTable) -> None:
+    ours, theirs = (
+        (table.embeddings.shape[1:], table.step, table.tta) for table in (queries, images)
+    )
+    if ours != theirs:
+        raise ValueError(
+            f"queries and images must come from one network: shape, step and tta are {ours} and "
+            f"{theirs}; embed both anew"
+        )
