@@ -1,0 +1,202 @@
+"""The steps of k-reciprocal encoding, on sparse sets: who are mutual neighbours, and how alike.
+
+Sets of images are rows of a sparse matrix with a column for each image of the whole set. Every
+function takes the images (`rows`) it is asked for, so that nobody pays for the others.
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from tripletlib.neighbours import Neighbours
+
+_PAIRS = 2**16  # pairs of embeddings compared at once
+
+
+def half_window(k1: int) -> int:
+    """Neighbours in a candidate's window: half of k1, rounded half to even.
+
+    Example:
+        >>> [half_window(k1) for k1 in (1, 2, 3, 5, 20)]
+        [0, 1, 2, 2, 10]
+    """
+    return round(k1 / 2)
+
+
+def k_reciprocal_neighbours(nearest: np.ndarray, k: int, rows: np.ndarray) -> csr_array:
+    """R(i, k): the images among the k nearest of i which count i among their k nearest.
+
+    As in every public implementation, an image's window holds the image itself and k others.
+
+    Args:
+        nearest: neighbours of all N images, each one first among its own, `[N, k + 1 or more]`.
+        k: neighbours in a window, besides the image itself.
+        rows: images i that are asked for, `[n]`.
+
+    Returns:
+        Ones where column j is in R(i, k), `[n, N]`.
+
+    Source:
+        Zhong et al. 2017 (arXiv 1701.08398), equation 2.
+
+    Example:
+        >>> nearest = np.array([[0, 1], [1, 0], [2, 1]])
+        >>> k_reciprocal_neighbours(nearest, k=1, rows=np.arange(3)).toarray()
+        array([[1, 1, 0],
+               [1, 1, 0],
+               [0, 0, 1]], dtype=int32)
+    """
+    windows = nearest[:, : k + 1]
+    forward = windows[rows]  # [n, k + 1]
+    mutual = np.empty(forward.shape, bool)
+    step = max(1, 2**22 // forward.shape[1] ** 2)  # windows of windows: 16 MB at once
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        backward = windows[forward[part]]  # [step, k + 1, k + 1]
+        mutual[part] = (backward == rows[part, None, None]).any(2)
+    return _rows_of(forward[mutual], mutual.sum(1), len(nearest))
+
+
+def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_array:
+    """R*(i, k1): R(i, k1), and with it the narrower R(j, k1 / 2) of each member j that fits in.
+
+    It fits when more than two thirds of it are in R(i, k1).
+
+    Args:
+        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
+        k1: as for `k_reciprocal`.
+        rows: images i that are asked for, `[n]`.
+
+    Returns:
+        Positive where column j is in R*(i, k1), `[n, N]`.
+
+    Source:
+        Zhong et al. 2017 (arXiv 1701.08398), equation 3.
+    """
+    own = k_reciprocal_neighbours(nearest, k1, rows)  # [n, N]
+    candidates, position = np.unique(own.indices, return_inverse=True)
+    narrow = k_reciprocal_neighbours(nearest, half_window(k1), candidates)  # [m, N]
+    # The same members as `own`, counted among the m candidates.
+    members = csr_array((own.data, position, own.indptr), shape=(len(rows), len(candidates)))
+    common = (own @ narrow.T).multiply(members).tocsr()  # [n, m] how many of R(j) are in R(i)
+    sizes = np.diff(narrow.indptr)  # [m]
+    common.data = (3 * common.data > 2 * sizes[common.indices]).astype(np.int32)
+    return own + common @ narrow
+
+
+def encode(neighbours: Neighbours, k1: int, rows: np.ndarray) -> csr_array:
+    """V: the weight of every member of an image's expanded set; near ones weigh more.
+
+    Args:
+        neighbours: of all N images.
+        k1: as for `k_reciprocal`.
+        rows: images that are asked for, `[n]`.
+
+    Returns:
+        Weights that sum to 1 in each row, float32 `[n, N]`.
+
+    Source:
+        Zhong et al. 2017 (arXiv 1701.08398), equation 7, with each row divided by its sum.
+    """
+    sets = expanded_neighbours(neighbours.nearest, k1, rows)
+    sets.eliminate_zeros()
+    sizes = np.diff(sets.indptr)
+    images = np.repeat(rows, sizes)
+    weights = np.empty(sets.nnz, np.float32)
+    for start in range(0, sets.nnz, _PAIRS):
+        part = slice(start, start + _PAIRS)
+        distances = squared_distances(neighbours.points, images[part], sets.indices[part])
+        weights[part] = np.exp(-distances / positive(neighbours.farthest[images[part]]))
+    sums = np.add.reduceat(weights, sets.indptr[:-1])  # an image is in its own set: none is empty
+    return csr_array((weights / np.repeat(sums, sizes), sets.indices, sets.indptr), sets.shape)
+
+
+def encode_with_friends(neighbours: Neighbours, k1: int, k2: int, rows: np.ndarray) -> csr_array:
+    """Mean of V over an image and its nearest ones, k2 in all: local query expansion.
+
+    Args:
+        neighbours: of all N images.
+        k1: as for `k_reciprocal`.
+        k2: images in the mean, the image itself included; 1 leaves V as it is.
+        rows: images that are asked for, `[n]`.
+
+    Returns:
+        Weights that sum to 1 in each row, float32 `[n, N]`.
+
+    Source:
+        Zhong et al. 2017 (arXiv 1701.08398), section 3.4, "local query expansion".
+    """
+    friends = neighbours.nearest[rows, :k2]  # [n, k2]
+    encoded, position = np.unique(friends, return_inverse=True)
+    count = friends.shape[1]
+    share = np.full(friends.size, 1 / count, np.float32)
+    indptr = np.arange(0, friends.size + 1, count)
+    mean = csr_array((share, position.ravel(), indptr), shape=(len(rows), len(encoded)))
+    return mean @ encode(neighbours, k1, encoded)
+
+
+def images_within_reach(
+    neighbours: Neighbours, k1: int, k2: int, support: np.ndarray
+) -> np.ndarray:
+    """Images whose encoding may share a member with an encoding on `support`.
+
+    All others are at Jaccard distance 1. Membership is mutual, so whoever holds s as a member is
+    found by going out from s: j is in R*(i) only if i is in R(j), or in R(c) of some c in the
+    narrow R(j). Whoever takes such an i among its k2 friends inherits its members.
+
+    Args:
+        neighbours: of all N images.
+        k1: as for `k_reciprocal`.
+        k2: as for `k_reciprocal`.
+        support: images with a weight, `[n]`.
+
+    Returns:
+        Indices in ascending order; all that share a member, and some that do not.
+    """
+    nearest = neighbours.nearest
+    narrow = k_reciprocal_neighbours(nearest, half_window(k1), np.unique(support))
+    holders = k_reciprocal_neighbours(nearest, k1, np.unique(narrow.indices))
+    is_holder = np.zeros(len(neighbours), bool)
+    is_holder[holders.indices] = True
+    return is_holder[nearest[:, :k2]].any(1).nonzero()[0]
+
+
+def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
+    """Sum over all members of the smaller of two weights, for every pair of two sets of images.
+
+    Args:
+        encodings: weights, `[b, N]`.
+        members: for each member the images that hold it, the weights turned over, `[N, G]`.
+
+    Returns:
+        float64 `[b, G]`; 1 for equal encodings that sum to 1, 0 for such without a common member.
+
+    Source:
+        Zhong et al. 2017 (arXiv 1701.08398), equations 8 and 9.
+    """
+    size = (encodings.shape[0], members.shape[1])
+    rows = np.repeat(np.arange(size[0]), np.diff(encodings.indptr))
+    starts = members.indptr[encodings.indices]
+    counts = members.indptr[encodings.indices + 1] - starts
+    # Positions of all entries of the members' rows, one after the other.
+    ends = np.cumsum(counts, dtype=np.int64)
+    positions = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
+    smaller = np.minimum(np.repeat(encodings.data, counts), members.data[positions])
+    cells = np.repeat(rows * size[1], counts) + members.indices[positions]
+    return np.bincount(cells, smaller, minlength=size[0] * size[1]).reshape(size)
+
+
+def squared_distances(points: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Squared distance of pairs of points, from the difference itself: `[P]` of two `[P]`."""
+    difference = points[first] - points[second]  # [P, D]
+    return np.einsum("pd,pd->p", difference, difference)
+
+
+def positive(farthest: np.ndarray) -> np.ndarray:
+    """1 in place of 0: where the farthest image is at distance 0, all are, and 0 / 1 says so."""
+    return np.where(farthest > 0, farthest, 1)
+
+
+def _rows_of(columns: np.ndarray, counts: np.ndarray, width: int) -> csr_array:
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    ones = np.ones(len(columns), np.int32)
+    return csr_array((ones, columns, indptr), shape=(len(counts), width))
