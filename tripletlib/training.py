@@ -25,7 +25,12 @@ from tripletlib.checkpoints import (
     save_checkpoint,
 )
 from tripletlib.embedding import to_unit_interval
-from tripletlib.hardware import choose_device, choose_layout, choose_precision
+from tripletlib.hardware import (
+    choose_device,
+    choose_layout,
+    choose_precision,
+    keep_freed_memory,
+)
 from tripletlib.history import History
 from tripletlib.interruption import StopRequest, TrainingInterrupted
 from tripletlib.reporting import EpochReport, EpochReporter
@@ -134,6 +139,8 @@ class _Training:
         self.device = choose_device(settings.device)
         self.dtype = choose_precision(settings.precision, self.device)
         self.layout = choose_layout(self.device, self.dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
