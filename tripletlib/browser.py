@@ -13,7 +13,7 @@ from tripletlib.browser_map import GalleryMap
 from tripletlib.browser_messages import Messages
 from tripletlib.browser_queries import QueryPanel
 from tripletlib.browser_results import ResultPanel
-from tripletlib.browser_text import Words, heading
+from tripletlib.browser_text import MAP_LEGEND, Words, heading
 from tripletlib.browsing import Asked, Browsing, Options
 from tripletlib.picture_widgets import MAX_UPLOAD_BYTES, PictureUpload
 from tripletlib.plotting_browsing import draw_sight
@@ -82,21 +82,22 @@ class QueryBrowser:
 
     def _lay_out(self) -> ipywidgets.Widget:
         buttons = ipywidgets.HBox([self.back, self.save, self.export])
-        about = ipywidgets.VBox([buttons, self.results.facts])
+        about = ipywidgets.VBox([self.results.facts, buttons])
         top = ipywidgets.HBox([self.results.query, about, self.results.control_box()])
-        note = f"The plane of the first two principal components ({self.map.explained:.0%} of the "
-        note += "variance). Hover to see, click to look up."
+        note = f"Two principal components, {self.map.explained:.0%} of the variance<br>{MAP_LEGEND}"
         map_box = ipywidgets.VBox([ipywidgets.HTML(heading("Gallery map", note)), self.map.widget])
         bottom = ipywidgets.HBox([self.results.why_box(), self.results.curve_box(), map_box])
-        right = ipywidgets.VBox([top, self.results.grid, bottom])
+        right = ipywidgets.VBox([top, self.results.legend, self.results.grid, bottom])
         left = ipywidgets.VBox([self.queries.widget, self.upload])
-        title = ipywidgets.HTML(heading(f"Query browser: {self.browsing.retrieval.name}"))
+        retrieval = self.browsing.retrieval
+        sizes = f"{len(retrieval.query):,} queries · {len(retrieval.gallery):,} gallery pictures"
+        title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
         body = ipywidgets.HBox([left, right])
         browser = ipywidgets.VBox([title, self.messages.widget, body])
         names = {"browser": browser, "browser-title": title, "browser-top": top,
                  "browser-left": left, "browser-right": right, "browser-bottom": bottom,
                  "browser-body": body, "browser-buttons": buttons,
-                 "browser-about": about}  # fmt: skip
+                 "browser-about": about, "browser-map-box": map_box}  # fmt: skip
         for name, box in names.items():
             box.add_class(name)
         return browser

@@ -17,14 +17,13 @@ class PrecisionRecallCurve:
 
     def __init__(self) -> None:
         scales = {name: bqplot.LinearScale(min=0, max=1) for name in ("x", "y")}
-        looks = ((BLUE, "solid", "by distance"), (ORANGE, "dashed", "re-ranked"))
+        looks = ((BLUE, "solid"), (ORANGE, "dashed"))
         self._lines = [
             bqplot.Lines(
-                x=[], y=[], scales=scales, colors=[colour], line_style=style, stroke_width=3,
-                labels=[label], display_legend=True,
+                x=[], y=[], scales=scales, colors=[colour], line_style=style, stroke_width=3
             )
-            for colour, style, label in looks
-        ]  # fmt: skip
+            for colour, style in looks
+        ]
         ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", "grid_color": "#E5E5E5"}
         axes = [
             bqplot.Axis(scale=scales["x"], label="recall", **ticks),
@@ -33,9 +32,8 @@ class PrecisionRecallCurve:
         self.widget = bqplot.Figure(
             marks=self._lines,
             axes=axes,
-            legend_location="bottom-left",
             fig_margin={"top": 8, "bottom": 45, "left": 55, "right": 12},
-            layout=ipywidgets.Layout(width="100%", min_width="0", height="340px"),
+            layout=ipywidgets.Layout(width="100%", min_width="0", height="300px"),
         )
         self.widget.add_class("browser-curve")
 
@@ -46,4 +44,3 @@ class PrecisionRecallCurve:
             recall, precision = (np.zeros(0), np.zeros(0)) if curve is None else curve
             with line.hold_sync():
                 line.x, line.y = recall, precision
-                line.display_legend = curve is not None

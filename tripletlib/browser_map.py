@@ -97,17 +97,11 @@ class GalleryMap:
         self._tip.value = self._describe(int(self._indices[name][event["data"]["index"]]))
 
     def _figure(self) -> Any:
-        axes = [
-            bqplot.Axis(scale=scale, orientation=way, num_ticks=0, label=f"{word} component")
-            for scale, way, word in zip(
-                self._scales.values(), ("horizontal", "vertical"), ("first", "second"), strict=True
-            )
-        ]
         figure = bqplot.Figure(
             marks=[self._background, *self._answers.values(), self._query],
-            axes=axes,
-            fig_margin={"top": 8, "bottom": 30, "left": 30, "right": 8},
-            layout=ipywidgets.Layout(width="100%", min_width="0", height="340px"),
+            axes=[],  # only who is near to whom means something
+            fig_margin={"top": 8, "bottom": 8, "left": 8, "right": 8},
+            layout=ipywidgets.Layout(width="100%", min_width="0", height="300px"),
         )
         figure.add_class("browser-map")
         return figure

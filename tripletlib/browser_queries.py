@@ -11,7 +11,8 @@ from tripletlib.browser_text import Words, asked_by, heading, key_of
 from tripletlib.browsing import Asked, Browsing, QueryOrder
 from tripletlib.picture_widgets import Group, PictureGrid
 
-PAGE = 16  # queries shown at once
+PAGE = 12  # queries shown at once
+_ALL = -1  # the camera menu's first entry; with None as its value, nothing would be shown
 _FULL = ipywidgets.Layout(width="100%")
 
 
@@ -35,7 +36,7 @@ class QueryPanel:
         self._first = 0  # place of the page's first query in the list
         self._list = browsing.queries()
         table = browsing.retrieval.query
-        cameras = [("all cameras", None), *((f"camera {c}", int(c)) for c in np.unique(table.camids))]
+        cameras = [("all cameras", _ALL), *((f"camera {c}", int(c)) for c in np.unique(table.camids))]
         people = [str(pid) for pid in np.unique(table.pids)]
         self.order = ipywidgets.Dropdown(
             options=get_args(QueryOrder), value="as in the set", layout=_FULL
@@ -84,7 +85,8 @@ class QueryPanel:
         pid = int(person) if person.isdecimal() else None
         if person and pid is None:
             raise ValueError(f"a person is a number such as {self.person.options[0]}, not {person!r}")
-        self._list = self._browsing.queries(order, self.camera.value, pid)
+        camid = None if self.camera.value == _ALL else self.camera.value
+        self._list = self._browsing.queries(order, camid, pid)
         self._first = 0
         self._messages.say("")
         self.show()

@@ -8,7 +8,7 @@ import ipywidgets
 
 from tripletlib.browser_curve import PrecisionRecallCurve
 from tripletlib.browser_messages import Messages
-from tripletlib.browser_text import LEGEND, Words, asked_by, facts_table, heading, why_sentences
+from tripletlib.browser_text import CURVE_LEGEND, LEGEND, Words, asked_by, facts, heading, why_sentences
 from tripletlib.browsing import K_MAX, Asked, Options, Sight
 from tripletlib.picture_widgets import PictureGrid
 
@@ -26,8 +26,9 @@ class ResultPanel:
 
     Attributes:
         controls: the control of each of the `Options`, by its name.
-        query: picture and name of the query.
-        facts: its scores, and the legend.
+        query: the query's picture.
+        facts: its name and scores.
+        legend: explains frames and marks.
         grid: the ranked gallery.
         why: nearest wrong and farthest right answer.
         curve: precision and recall.
@@ -48,6 +49,7 @@ class ResultPanel:
             control.observe(self._heard(name, messages, on_change), "value")
         choose = messages.guarded(lambda key: on_choose(asked_by(key)))
         self.query, self.facts = ipywidgets.HTML(), ipywidgets.HTML()
+        self.legend = ipywidgets.HTML(LEGEND)
         self.grid = PictureGrid("ranked gallery", choose)
         self.why, self._why_text = PictureGrid("why", choose), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
@@ -56,27 +58,32 @@ class ResultPanel:
             part.add_class(f"browser-{name}")
 
     def control_box(self) -> ipywidgets.Widget:
-        """The controls, in two columns."""
-        left = [self.controls[name] for name in ("top_k", "show_junk", "compare")]
-        right = [self.controls[name] for name in ("rerank", "k1", "k2", "lambda_value")]
-        columns = [ipywidgets.VBox(right), ipywidgets.VBox(left)]
-        box = ipywidgets.HBox(columns)
+        """The controls."""
+        shown = ipywidgets.HBox([self.controls["compare"], self.controls["show_junk"]])
+        names = ("rerank", "k1", "k2", "lambda_value", "top_k")
+        box = ipywidgets.VBox([*(self.controls[name] for name in names), shown])
         box.add_class("browser-controls")
         return box
 
     def why_box(self) -> ipywidgets.Widget:
         """The two pictures that explain the ranking, with a text."""
-        return ipywidgets.VBox([ipywidgets.HTML(heading("Why?")), self.why, self._why_text])
+        title = ipywidgets.HTML(heading("Why?", "Nearest wrong and farthest right answer"))
+        box = ipywidgets.VBox([title, self.why, self._why_text])
+        box.add_class("browser-why-box")
+        return box
 
     def curve_box(self) -> ipywidgets.Widget:
         """The curve with its title."""
-        return ipywidgets.VBox([ipywidgets.HTML(heading("Precision and recall")), self.curve.widget])
+        title = ipywidgets.HTML(heading("Precision and recall", CURVE_LEGEND))
+        box = ipywidgets.VBox([title, self.curve.widget])
+        box.add_class("browser-curve-box")
+        return box
 
     def show(self, sight: Sight) -> None:
         """Draws everything and puts the controls where the options are."""
         name, source = escape(self._words.name(sight.asked)), self._words.source(sight.asked)
-        self.query.value = f'<img src="{source}" alt=""><h2>{name}</h2>'
-        self.facts.value = facts_table(sight) + f'<p class="legend">{LEGEND}</p>'
+        self.query.value = f'<img src="{source}" alt="{name}">'
+        self.facts.value = f"<h2>{name}</h2>{facts(sight)}"
         self.grid.show(self._words.result_groups(sight))
         self.why.show([self._words.why_group(sight.answers)])
         self._why_text.value = why_sentences(sight.answers)

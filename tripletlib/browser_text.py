@@ -13,11 +13,14 @@ from tripletlib.thumbnails import Thumbnails
 
 RIGHT_MARK, WRONG_MARK = "✓", "✗"
 LEGEND = (
-    '<span class="mark-right">✓ right</span> '
-    '<span class="mark-wrong">✗ wrong</span> '
-    '<span class="mark-distractor">✗ distractor, nobody’s answer</span> '
-    '<span class="mark-junk">junk: same person, same camera, skipped</span>'
+    '<div class="legend"><span class="mark-right">✓ right</span>'
+    '<span class="mark-wrong">✗ wrong</span>'
+    '<span class="mark-distractor">✗ distractor: nobody’s answer</span>'
+    '<span class="mark-junk">junk: same person and camera, skipped</span></div>'
 )
+
+CURVE_LEGEND = '<span class="line-before">━ by distance</span> <span class="line-after">╍ re-ranked</span>'
+MAP_LEGEND = "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚ ▼</b> wrong, distractor"
 
 
 def key_of(asked: Asked) -> str:
@@ -98,7 +101,7 @@ class Words:
             verdict=place.verdict,
             mark=mark_of(place),
             moved=moved,
-            lines=(self.who(asked), f"{place.distance:.2f} · cam {camid}"),
+            lines=(self.who(asked), f"camera {camid}", f"dist. {place.distance:.3g}"),
         )
 
     def result_groups(self, sight: Sight) -> list[Group]:
@@ -156,22 +159,22 @@ def mark_of(place: Place) -> str:
     return f"{marks.get(place.verdict, f'{WRONG_MARK} ')}{place.rank}"
 
 
-def facts_table(sight: Sight) -> str:
+def facts(sight: Sight) -> str:
     """AP, rank of the first right answer and their number, as HTML."""
-    before, after = sight.before, sight.after
-    if not before.first_right:
-        return '<p class="facts-none">No right answer is known, so there is no AP.</p>'
-    junk = int((before.verdicts == Verdict.JUNK).sum())
-    rows = [
-        ("average precision (AP)", *(percent(a.average_precision) for a in (before, after) if a)),
-        ("first right answer at rank", *(str(a.first_right) for a in (before, after) if a)),
-        ("right answers", str(int(before.right.sum()))),
-        ("skipped as junk", str(junk)),
-    ]
-    body = "".join(
-        f"<tr><th>{name}</th><td>{' → '.join(values)}</td></tr>" for name, *values in rows
-    )
-    return f"<table>{body}</table>"
+    lists = [answers for answers in (sight.before, sight.after) if answers is not None]
+    if not sight.before.first_right:
+        return "<p>No right answer is known for this picture, so it has no AP.</p>"
+    precisions = [percent(answers.average_precision) for answers in lists]
+    firsts = [str(answers.first_right) for answers in lists]
+    junk = int((sight.before.verdicts == Verdict.JUNK).sum())
+    rows = {
+        "average precision (AP)": " → ".join(precisions),
+        "first right answer at rank": " → ".join(firsts),
+        "right answers": f"{int(sight.before.right.sum())}",
+        "skipped as junk": f"{junk}",
+    }
+    tiles = (f"<div><span>{name}</span><b>{value}</b></div>" for name, value in rows.items())
+    return f'<div class="facts">{"".join(tiles)}</div>'
 
 
 def why_sentences(answers: Answers) -> str:
@@ -183,12 +186,17 @@ def why_sentences(answers: Answers) -> str:
     total = int(answers.right.sum())
     return (
         f"<p>The <b>nearest wrong</b> answer is at rank {wrong.rank}, "
-        f"{wrong.distance:.2f} away; the <b>farthest right</b> one at rank {right.rank}, "
-        f"{right.distance:.2f} away. {late} of {total} right answers come after the nearest "
+        f"{wrong.distance:.3g} away; the <b>farthest right</b> one at rank {right.rank}, "
+        f"{right.distance:.3g} away. {late} of {total} right answers come after the nearest "
         f"wrong one.</p>"
     )
 
 
 def heading(title: str, note: str = "") -> str:
-    """A small heading, as HTML; both texts may hold anything."""
-    return f"<h3>{escape(title)}</h3>" + (f"<p>{escape(note)}</p>" if note else "")
+    """A small heading as HTML.
+
+    Args:
+        title: any text.
+        note: HTML of a line below; empty for none.
+    """
+    return f"<h3>{escape(title)}</h3>" + (f"<p>{note}</p>" if note else "")

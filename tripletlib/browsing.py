@@ -257,7 +257,12 @@ class Browsing:
         return NeighbourIndex(query.embeddings, gallery.embeddings, k_max=K_MAX)
 
     def _reranked_distances(self, asked: Asked, options: Options) -> np.ndarray:
-        raise NotImplementedError
+        parameters = options.k1, options.k2, options.lambda_value
+        if asked.kind == "query":
+            return self._index.rerank(asked.index, *parameters)
+        if asked.kind == "gallery":
+            return self._index.rerank_gallery(asked.index, *parameters)
+        return self._index.rerank_embedding(self.uploads[asked.index].embedding, *parameters)
 
     def _table(self, asked: Asked) -> EmbeddingTable:
         return self.retrieval.query if asked.kind == "query" else self.retrieval.gallery

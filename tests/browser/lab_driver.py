@@ -53,7 +53,9 @@ def find_chromium():
 
 @contextmanager
 def lab_server(folder):
-    """Starts JupyterLab on copies of the notebooks, with data, runs and settings below `folder`.
+    """Starts JupyterLab on copies of the notebooks, with runs and settings below `folder`.
+
+    Data stay where they are: drawing the pedestrians anew would take longer than all the rest.
 
     Yields:
         The server's address, on a free loopback port, and its token.
@@ -66,7 +68,6 @@ def lab_server(folder):
         file.write_text(json.dumps(values), encoding="utf-8")
     token, port = secrets.token_hex(16), free_port()
     places = {
-        "TRIPLETLIB_DATA": "data",
         "TRIPLETLIB_RUNS": "runs",
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_RUNTIME_DIR": "runtime",
