@@ -27,7 +27,7 @@ class PrecisionRecallCurve:
         ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", "grid_color": "#E5E5E5"}
         axes = [
             bqplot.Axis(scale=scales["x"], label="recall", **ticks),
-            bqplot.Axis(scale=scales["y"], orientation="vertical", label="precision", **ticks),
+            bqplot.Axis(scale=scales["y"], side="left", label="precision", **ticks),
         ]
         self.widget = bqplot.Figure(
             marks=self._lines,

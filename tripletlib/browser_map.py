@@ -50,8 +50,9 @@ class GalleryMap:
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
         everybody = np.linspace(0, len(embeddings) - 1, min(SHOWN, len(embeddings)))
         self._indices: dict[str, np.ndarray] = {"background": everybody.astype(int)}
-        self._background = self._scatter("background", colors=[GREY], default_size=12)
-        self._background.default_opacities = [0.45]
+        self._background = self._scatter(
+            "background", colors=[GREY], default_size=12, opacities=[0.45]
+        )
         self._answers = {
             verdict: self._scatter(
                 verdict, colors=[colour], marker=marker, default_size=90, stroke="white"
