@@ -36,6 +36,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/bench_losses.py
+	$(BIN)/python tests/benchmarks/bench_training.py
 
 # Root may not start JupyterLab without being asked to; containers often have no other user.
 lab: $(READY) ## open JupyterLab on this machine only, with its token

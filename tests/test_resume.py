@@ -1,5 +1,6 @@
 """A run that was stopped, in whatever way, ends as one that never was."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -257,3 +258,30 @@ torch.save = save_a_part
     assert (folder / "step_00000016.tmp").stat().st_size > 0
     assert_same(train(tmp_path, every=2), never_stopped)
     assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
+def test_a_full_disk_names_the_file_and_the_way_out(tmp_path, never_stopped, name):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(20)])
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space left.*TRIPLETLIB_RUNS.*resume=True.*{name}"):
+        train(tmp_path)
+    (tmp_path / name).unlink()
+    assert_same(train(tmp_path), never_stopped)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
+def test_a_disk_that_cannot_be_written_names_the_file(tmp_path, monkeypatch, name):
+    whole_open = Path.open
+
+    def refuse(path, *args, **kwargs):
+        if path.name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return whole_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=rf"Read-only.*TRIPLETLIB_RUNS.*{name}"):
+        train(tmp_path, steps=20)

@@ -1,5 +1,6 @@
 """Drawn pedestrians: layout, promises about seeds and interruptions, how hard it is."""
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -96,6 +97,18 @@ def test_same_seed_same_pixels_other_seed_others(tmp_path: Path, tiny: dict):
         ]
         assert np.array_equal(pixels(tiny["root"] / folder), pixels(again / folder))
     assert not np.array_equal(pixels(again / "query"), pixels(other / "query"))
+
+
+def test_camera_seed_keeps_the_streets_and_changes_the_people(tmp_path: Path, tiny: dict):
+    own = write_synthetic_market(**{**tiny, "root": tmp_path / "own"}, seed=1)
+    same = write_synthetic_market(**{**tiny, "root": tmp_path / "same"}, seed=1, camera_seed=1)
+    lent = write_synthetic_market(**{**tiny, "root": tmp_path / "lent"}, seed=1, camera_seed=0)
+    assert np.array_equal(pixels(own / "query"), pixels(same / "query"))
+    assert not np.array_equal(pixels(own / "query"), pixels(lent / "query"))
+    settings = json.loads((lent / synthetic.MARKER).read_text())
+    assert (settings["seed"], settings["camera_seed"]) == (1, 0)
+    with pytest.raises(ValueError, match="camera_seed"):
+        write_synthetic_market(**tiny, camera_seed=-1)
 
 
 def test_a_person_looks_different_in_each_camera(market: Path):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tripletlib import progress as progress_display
 from tripletlib.augmentation import ENLARGEMENT
-from tripletlib.hardware import choose_layout, choose_precision
+from tripletlib.hardware import choose_layout, choose_precision, keep_freed_memory
 
 TestTimeAugmentation = Literal["none", "flip", "5crops", "5crops+flip"]
 _COLUMNS = ("embeddings", "pids", "camids", "paths")
@@ -73,6 +73,8 @@ def embed(
     device = next(model.parameters()).device
     dtype = choose_precision(precision, device)
     layout = choose_layout(device, dtype)
+    if device.type == "cpu":
+        keep_freed_memory()
     was_training = model.training
     model.eval()
     parts = []

@@ -122,8 +122,15 @@ class Experiment:
             values[name] = values[name] or None
         return TrainingSettings(**values)
 
-    def open_dataset(self, progress: Progress = "auto") -> ReidDataset:
-        """Opens the data set; draws it first if it is the synthetic one."""
+    def open_dataset(
+        self, progress: Progress = "auto", image_size: tuple[int, int] | None = None
+    ) -> ReidDataset:
+        """Opens the data set; draws it first if it is the synthetic one.
+
+        Args:
+            progress: see `tripletlib.progress`.
+            image_size: `(H, W)` in pixels to resize to; None for what the network takes.
+        """
         root = data_root() / self.dataset_root
         if self.dataset == "synthetic":
             write_synthetic_market(root, self.synthetic_identities, seed=0)
@@ -134,7 +141,7 @@ class Experiment:
         }
         if self.dataset not in readers:
             raise ValueError(f"dataset must be one of {tuple(readers)}, got {self.dataset!r}")
-        return readers[self.dataset](root, self.image_size, progress=progress)
+        return readers[self.dataset](root, image_size or self.image_size, progress=progress)
 
     def make_model(self) -> LuNet:
         """A LuNet with weights drawn from the seed."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
+from tripletlib.paths import explained_writing
 
 PERCENTILES = (0, 5, 50, 95, 100)
 MEAN_LOSS_EVERY = 100
@@ -54,12 +55,15 @@ class History:
         self._file = None
         self._board = None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "history.csv").open("w", newline="", encoding="utf-8")
-            self._writer = csv.writer(self._file)
-            self._writer.writerow(COLUMNS)
-            self._writer.writerows(map(_cells, self._rows))
-            self._board = _open_tensorboard(folder / "tensorboard", behind=len(self._rows))
+            self._path = folder / "history.csv"
+            with explained_writing(self._path):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("w", newline="", encoding="utf-8")
+                self._writer = csv.writer(self._file)
+                self._writer.writerow(COLUMNS)
+                self._writer.writerows(map(_cells, self._rows))
+            with explained_writing(folder / "tensorboard"):
+                self._board = _open_tensorboard(folder / "tensorboard", behind=len(self._rows))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -133,7 +137,8 @@ class History:
     def close(self) -> None:
         """Closes the files; the columns stay readable."""
         if self._file is not None:
-            self._file.close()
+            with explained_writing(self._path):
+                self._file.close()
         if self._board is not None:
             self._board.close()
 
@@ -154,9 +159,10 @@ class History:
 
     def _write(self, step: int, row: dict[str, float]) -> None:
         if self._file is not None:
-            self._writer.writerow(_cells(self._rows[-1]))
-            if step % MEAN_LOSS_EVERY == 0:
-                self._file.flush()
+            with explained_writing(self._path):
+                self._writer.writerow(_cells(self._rows[-1]))
+                if step % MEAN_LOSS_EVERY == 0:
+                    self._file.flush()
         if self._board is not None:
             for name, value in row.items():
                 if name != "step" and not np.isnan(value):

@@ -5,6 +5,8 @@ nothing here looks at it: paths hang on the repository root or on two environmen
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -36,6 +38,19 @@ def run_folder(name: str) -> Path:
     if relative.anchor or not relative.parts or ".." in relative.parts:
         raise ValueError(f"run name {name!r} must name a folder below {runs_root()}")
     return runs_root() / relative
+
+
+@contextmanager
+def explained_writing(file: Path) -> Iterator[None]:
+    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
+    try:
+        yield
+    except OSError as error:
+        message = (
+            f"{error.strerror or error}; free disk space, or name another runs folder with "
+            "TRIPLETLIB_RUNS, then go on with resume=True; could not write"
+        )
+        raise OSError(error.errno, message, str(file)) from error
 
 
 def _from_environment(variable: str, default: str) -> Path:

@@ -94,7 +94,9 @@ def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str)
 
 
 def draw_history(history: History, margin: float | str) -> Figure:
-    """Draws the four panels of a training log: loss, active share, norms and distances.
+    """Draws the four panels of a training log: loss, active share, embeddings and distances.
+
+    The panel of the embeddings holds their norms and, below, their single entries.
 
     Args:
         history: at least ten steps.
@@ -113,9 +115,15 @@ def draw_history(history: History, margin: float | str) -> Figure:
     loss.set(title="Loss", ylabel="loss", ylim=(0, None))
     loss.legend()
     active.plot(steps, history["active_fraction"], color=ORANGE, lw=0.7)
-    active.set(title="Active triplets", ylabel="share of anchors", ylim=(0, 1.02))
-    _draw_percentiles(norms, history, "norm", "Embedding norms in the batch")
-    _draw_percentiles(distances, history, "distance", "All pairwise distances in the batch")
+    active.set(title="Active triplets", ylabel="share of triplets", ylim=(0, 1.02))
+    _draw_percentiles(norms, history, "norm", BLUE, "norms: ")
+    _draw_percentiles(norms, history, "entry", ORANGE, "entries: ")
+    norms.axhline(0, color=GREY, lw=0.8, zorder=0)
+    norms.set(title="Embeddings in the batch: norms and entries", ylabel="length, value")
+    norms.legend(ncols=2, fontsize="small")
+    _draw_percentiles(distances, history, "distance", BLUE)
+    distances.set(title="All pairwise distances in the batch", ylabel="length")
+    distances.legend()
     for ax in (loss, active, norms, distances):
         ax.set_xlabel("step")
     return figure
@@ -155,16 +163,18 @@ def _packed(margin: float | str) -> float:
     return float(np.log(2)) if margin == "soft" else float(margin)
 
 
-def _draw_percentiles(ax: Axes, history: History, spread: str, title: str) -> None:
+def _draw_percentiles(
+    ax: Axes, history: History, spread: str, colour: str, prefix: str = ""
+) -> None:
     low, lower, middle, upper, high = (
         _seen(history, f"{spread}_p{percent}") for percent in PERCENTILES
     )
-    steps = middle[0]
-    ax.fill_between(steps, low[1], high[1], color=SKY, alpha=0.35, label="0 to 100 %", lw=0)
-    ax.fill_between(steps, lower[1], upper[1], color=BLUE, alpha=0.4, label="5 to 95 %", lw=0)
-    ax.plot(*middle, color=BLACK, label="median")
-    ax.set(title=title, ylabel="length")
-    ax.legend(loc="best")
+    bands = ((low, high, 0.25, "0 to 100 %"), (lower, upper, 0.45, "5 to 95 %"))
+    for below, above, alpha, share in bands:
+        label = f"{prefix}{share}"
+        ax.fill_between(middle[0], below[1], above[1], color=colour, alpha=alpha, lw=0, label=label)
+    style = "-" if colour == BLUE else "--"  # told apart without colour too
+    ax.plot(*middle, color=BLACK, ls=style, label=f"{prefix}median")
 
 
 def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:

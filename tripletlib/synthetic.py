@@ -245,9 +245,10 @@ def _check_settings(settings: dict[str, int]) -> None:
         "cameras": (2, 9),
         "images_per_camera": (1, 99),
         "seed": (0, 2**32 - 1),
+        "camera_seed": (0, 2**32 - 1),
     }
-    for name, (low, high) in limits.items():
-        value = settings[name]
+    for name, value in settings.items():
+        low, high = limits[name]
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, np.integer))
@@ -288,6 +289,7 @@ def write_synthetic_market(
     images_per_camera: int = 4,
     seed: int = 0,
     progress: progress_display.Progress = "auto",
+    camera_seed: int | None = None,
 ) -> Path:
     """Draw people and write them as a data set in the layout of Market-1501.
 
@@ -304,6 +306,8 @@ def write_synthetic_market(
         images_per_camera: pictures of an identity in one camera, 1 to 99; a query comes on top.
         seed: same seed and same version of Pillow, same pixels.
         progress: see `tripletlib.progress`.
+        camera_seed: draws the cameras and their streets, `seed` the people; by default `seed` draws
+            both. The `seed` of another set gives that set's cameras with other people before them.
 
     Returns:
         `root`, absolute. If it holds this very data set already, nothing is drawn; if it holds
@@ -319,10 +323,12 @@ def write_synthetic_market(
         "images_per_camera": images_per_camera,
         "seed": seed,
     }
+    if camera_seed is not None:
+        settings["camera_seed"] = camera_seed
     _check_settings(settings)
     settings = {name: int(value) for name, value in settings.items()}
     root = Path(root).absolute()
-    shots = list(_plan(**settings))
+    shots = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
     pictures = {name: sum(shot.folder == name for shot in shots) for name in FOLDERS}
     marker = {"drawing": DRAWING_VERSION, **settings, "pictures": pictures}
     if _is_whole(root, marker):
@@ -348,7 +354,8 @@ def _write_all(
     progress: progress_display.Progress,
 ) -> None:
     count, seed = settings["cameras"], settings["seed"]
-    cameras = [Camera.draw(k, count, np.random.default_rng([seed, 1, k])) for k in range(count)]
+    streets = settings.get("camera_seed", seed)
+    cameras = [Camera.draw(k, count, np.random.default_rng([streets, 1, k])) for k in range(count)]
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
     with progress_display.bar(

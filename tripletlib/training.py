@@ -33,6 +33,7 @@ from tripletlib.hardware import (
 )
 from tripletlib.history import History
 from tripletlib.interruption import StopRequest, TrainingInterrupted
+from tripletlib.paths import explained_writing
 from tripletlib.reporting import EpochReport, EpochReporter
 from tripletlib.sampling import PKSampler
 from tripletlib.settings import LOSSES, TrainingSettings
@@ -85,6 +86,7 @@ def fit(
 
     Raises:
         CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
+        OSError: another file of the run folder cannot be written.
         NonFiniteLossError: the loss became NaN or infinite.
         TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
             checkpoints on, the steps taken are saved and `resume` goes on behind them.
@@ -275,10 +277,12 @@ class _Keeper:
 
 def write_config(settings: TrainingSettings, run_folder: Path) -> None:
     """Writes the settings and the versions they ran with to `config.yaml` of a run folder."""
-    run_folder.mkdir(parents=True, exist_ok=True)
     versions = {"torch": str(torch.__version__), "numpy": np.__version__}
     text = yaml.safe_dump({"training": asdict(settings), "versions": versions}, sort_keys=False)
-    (run_folder / "config.yaml").write_text(text, encoding="utf-8")
+    file = run_folder / "config.yaml"
+    with explained_writing(file):
+        run_folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def _is_finished(state: dict[str, Any]) -> bool:
