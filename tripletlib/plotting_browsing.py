@@ -71,7 +71,7 @@ def _draw_row(
             text += f"  {'▲' if up > 0 else '▼'}{abs(up)}" if up else "  ="
         asked = Asked("gallery", place.index)
         _, camid = browsing.pid_and_camid(asked)
-        _show(ax, browsing.image(asked), f"{text}\n{place.distance:.2f} · c{camid}", colour)
+        _show(ax, browsing.image(asked), f"{text}\n{place.distance:.3g} · c{camid}", colour)
         ax.spines[:].set(visible=True, color=colour, lw=2.5, ls=dashes, capstyle="butt")
         if place.verdict == Verdict.JUNK:
             ax.images[0].set_alpha(0.4)
@@ -87,7 +87,7 @@ def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
     wrong, right = lists[-1][1].nearest_wrong(), lists[-1][1].farthest_right()
     for name, place in (("nearest wrong", wrong), ("farthest right", right)):
         if place is not None:
-            lines.append(f"{name} answer: rank {place.rank}, {place.distance:.2f} away")
+            lines.append(f"{name} answer: rank {place.rank}, {place.distance:.3g} away")
     ax.text(0, 0.95, "\n".join(lines) or "no right answer is known", va="top", linespacing=1.7)
 
 
