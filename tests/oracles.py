@@ -102,3 +102,48 @@ def numerical_gradient(
             slopes.append((above - below) / (2 * step))
         gradient.append(slopes)
     return gradient
+
+
+def ranked_list(
+    distances: Vector,
+    pid: int,
+    gallery_pids: Sequence[int],
+    camid: int | None,
+    gallery_camids: Sequence[int],
+) -> list[bool]:
+    """Right or wrong, nearest first, without junk; `camid` None: no camera is skipped."""
+    kept = [
+        (distance, place)
+        for place, distance in enumerate(distances)
+        if gallery_pids[place] != -1
+        and not (pid != 0 and gallery_pids[place] == pid and gallery_camids[place] == camid)
+    ]
+    return [pid != 0 and gallery_pids[place] == pid for _, place in sorted(kept)]
+
+
+def average_precisions(right: Sequence[bool]) -> tuple[float, float]:
+    """By the rectangle and by the trapezoid rule; NaN if nothing is right.
+
+    Written as the area under the precision-recall curve, place by place, not as a formula of the
+    ranks.
+    """
+    if not any(right):
+        return math.nan, math.nan
+    rectangle = trapezoid = old_recall = 0.0
+    old_precision = 1.0
+    for place in range(1, len(right) + 1):
+        hits = sum(right[:place])
+        recall, precision = hits / sum(right), hits / place
+        rectangle += (recall - old_recall) * precision
+        trapezoid += (recall - old_recall) * (old_precision + precision) / 2
+        old_recall, old_precision = recall, precision
+    return rectangle, trapezoid
+
+
+def cumulative_matches(ranked: Sequence[Sequence[bool]], max_rank: int) -> list[float]:
+    """Share of the lists with a right answer up to each rank; lists without one do not count."""
+    counted = [right for right in ranked if any(right)]
+    return [
+        sum(any(right[:rank]) for right in counted) / len(counted)
+        for rank in range(1, max_rank + 1)
+    ]

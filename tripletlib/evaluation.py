@@ -11,20 +11,18 @@ from torch import Tensor
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.hardware import choose_device
+from tripletlib.multi_query import pool_queries
+from tripletlib.protocol import Answers, Numbers, right_ranks, to_distances, to_labels
 from tripletlib.ranking import (
-    Numbers,
     RankedGallery,
     Rule,
     average_precision,
     precision_recall,
     precision_terms,
     rank_gallery,
-    right_ranks,
-    to_distances,
-    to_labels,
 )
-from tripletlib.splits import DISTRACTOR, JUNK
 
+# One way in: what looks at one ranked list, and multi-query, can be imported from here too.
 __all__ = [
     "RankedGallery",
     "RetrievalScores",
@@ -114,8 +112,11 @@ def evaluate(
     matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
     if matrix.ndim != 2:
         raise ValueError(f"distances must be [Q, G], got {list(matrix.shape)}")
-    if len(matrix) != len(query_pids):
-        raise ValueError(f"distances has {len(matrix)} rows for {len(query_pids)} query_pids")
+    queries = len(to_labels(query_pids, "query_pids"))
+    if len(matrix) != queries:
+        raise ValueError(
+            f"distances {list(matrix.shape)} has not one row for each of {queries} query_pids"
+        )
     blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
     labels = query_pids, gallery_pids, query_camids, gallery_camids
     return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
@@ -147,28 +148,39 @@ def evaluate_blocks(
 
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
+
+    Example:
+        >>> rows = [(0, np.array([[0.1, 0.2]])), (1, np.array([[0.3, 0.4]]))]
+        >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
+        0.75
     """
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
-    answers = _Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
-    ranks: dict[int, np.ndarray] = {}
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if query in ranks:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            ranks[query] = right_ranks(row, *answers.of(query))
-    missing = [query for query in range(answers.queries) if query not in ranks]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {answers.queries} queries are in no block, first query {missing[0]}"
-        )
-    if not any(map(len, ranks.values())):
+    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    counts = answers.count_right()  # [Q]
+    if not counts.any():
         raise ValueError(
             f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
             f"images (camera_filter={camera_filter}): compare the pids and camids of both"
         )
-    in_order = [ranks[query] for query in range(answers.queries)]
-    return _summarize(in_order, min(max_rank, answers.gallery))
+    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
+    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(counts.sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen.all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen)} of {answers.queries} queries are in no block, first query "
+            f"{np.argmin(seen)}"
+        )
+    return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
 def evaluate_embeddings(
@@ -176,7 +188,7 @@ def evaluate_embeddings(
     gallery: EmbeddingTable,
     metric: Metric = "euclidean",
     max_rank: int = 50,
-    block: int = 256,
+    block: int = 128,
     device: str = "auto",
     camera_filter: bool = True,
 ) -> RetrievalScores:
@@ -215,118 +227,18 @@ def evaluate_embeddings(
     return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
 
 
-def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) -> EmbeddingTable:
-    """Multi-query: one query for each identity and camera, the mean of all its images there.
-
-    `evaluate_embeddings(pool_queries(queries, images), gallery)` is the multi-query score.
-
-    Args:
-        queries: the single queries; they say which identities and cameras are asked for.
-        images: what is pooled: all images of these identities, as in Market-1501's folder
-            `gt_bbox` (the official queries hold only one image for each identity and camera, so
-            that pooling them changes nothing). The queries themselves when left out. Images of
-            other identities or cameras are not used.
-
-    Returns:
-        A table with one row for each identity and camera in `queries`, sorted by both; `paths` has
-        the first query's of each. Step and augmentation are those of `images`.
-
-    Raises:
-        ValueError: a query without an image, or tables of different dimension, step or
-            augmentation.
-
-    Source:
-        Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
-        queries", average pooling.
-    """
-    pool = queries if images is None else images
-    _check_same_network(queries, pool)
-    pairs = np.stack([queries.pids, queries.camids], axis=1)
-    asked, first = np.unique(pairs, axis=0, return_index=True)  # [P, 2], [P]
-    means = np.empty((len(asked), pool.embeddings.shape[1]), pool.embeddings.dtype)
-    for row, (pid, camid) in enumerate(asked):
-        members = (pool.pids == pid) & (pool.camids == camid)
-        if not members.any():
-            raise ValueError(f"none of the {len(pool)} images shows pid {pid} in camera {camid}")
-        means[row] = pool.embeddings[members].mean(0)
-    return EmbeddingTable(
-        means, asked[:, 0], asked[:, 1], queries.paths[first], step=pool.step, tta=pool.tta
-    )
-
-
-class _Answers:
-    """Which gallery images are right, and which are junk, for each query."""
-
-    def __init__(
-        self,
-        query_pids: Numbers,
-        gallery_pids: Numbers,
-        query_camids: Numbers | None,
-        gallery_camids: Numbers | None,
-        camera_filter: bool,
-    ) -> None:
-        self.pids = to_labels(query_pids, "query_pids")
-        gallery = to_labels(gallery_pids, "gallery_pids")
-        self.queries, self.gallery = len(self.pids), len(gallery)
-        if not self.queries or not self.gallery:
-            raise ValueError(f"nothing to rank: {self.queries} queries, {self.gallery} images")
-        self.usable = np.flatnonzero(gallery != JUNK)
-        self.camids: tuple[np.ndarray, np.ndarray] | None = None
-        if camera_filter:
-            if query_camids is None or gallery_camids is None:
-                raise ValueError("pass query_camids and gallery_camids, or camera_filter=False")
-            of_gallery = to_labels(gallery_camids, "gallery_camids", self.gallery)[self.usable]
-            self.camids = to_labels(query_camids, "query_camids", self.queries), of_gallery
-        # Sorted by pid, an identity's images lie side by side: no query need compare all pids.
-        gallery = gallery[self.usable]
-        self.by_pid = np.argsort(gallery, kind="stable")
-        in_order = gallery[self.by_pid]
-        self.first = np.searchsorted(in_order, self.pids, side="left")
-        self.last = np.searchsorted(in_order, self.pids, side="right")
-
-    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Right answers and junk, both as ascending indices into the usable gallery."""
-        same = self.by_pid[self.first[query] : self.last[query]]
-        if self.pids[query] == DISTRACTOR:
-            return same[:0], same[:0]
-        if self.camids is None:
-            return same, same[:0]
-        of_query, of_gallery = self.camids
-        own_camera = of_gallery[same] == of_query[query]
-        return same[~own_camera], same[own_camera]
-
-    def rows(self, where: int | slice, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Each query of a block with its distances to the usable gallery."""
-        if block.ndim != 2 or block.shape[1] != self.gallery:
-            raise ValueError(
-                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
-                f"got {list(block.shape)}"
-            )
-        start = where.start or 0 if isinstance(where, slice) else where
-        named = range(self.queries)[where] if isinstance(where, slice) else None
-        found = range(start, start + len(block))
-        if start < 0 or found.stop > self.queries or (named is not None and named != found):
-            raise ValueError(
-                f"a block of {len(block)} rows does not fit at {where} of {self.queries} queries"
-            )
-        kept = block if len(self.usable) == self.gallery else block[:, self.usable]
-        return zip(found, kept, strict=True)
-
-
-def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
-    counts = np.array([len(found) for found in ranks])
+def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
     valid = counts > 0
-    all_ranks = np.concatenate(ranks)  # [R] of all queries, one after the other
-    query = np.repeat(np.arange(len(ranks)), counts)
     starts = np.cumsum(counts) - counts
-    found = np.arange(1, len(all_ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
+    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
     precisions = {}
     for rule in get_args(Rule):
-        terms = precision_terms(all_ranks, found, rule)
-        sums = np.bincount(query, weights=terms, minlength=len(ranks))
+        terms = precision_terms(ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(counts))
         precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
-    first_right = np.zeros(len(ranks), dtype=np.int64)
-    first_right[valid] = all_ranks[starts[valid]]
+    first_right = np.zeros(len(counts), dtype=np.int64)
+    first_right[valid] = ranks[starts[valid]]
     places = np.arange(1, max_rank + 1)
     return RetrievalScores(
         cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
@@ -346,14 +258,3 @@ def _distance_blocks(
     for start in range(0, len(query), block):
         some = torch.as_tensor(query[start : start + block], device=device)
         yield start, pairwise_distances(some, on_device, metric)
-
-
-def _check_same_network(queries: EmbeddingTable, images: EmbeddingTable) -> None:
-    ours, theirs = (
-        (table.embeddings.shape[1:], table.step, table.tta) for table in (queries, images)
-    )
-    if ours != theirs:
-        raise ValueError(
-            f"queries and images must come from one network: shape, step and tta are {ours} and "
-            f"{theirs}; embed both anew"
-        )

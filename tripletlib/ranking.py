@@ -3,16 +3,12 @@
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from tripletlib.protocol import Numbers, to_distances, to_labels
 from tripletlib.splits import DISTRACTOR, JUNK
 
-Numbers = np.ndarray | Tensor
 Rule = Literal["rectangle", "trapezoid"]
-# Up to this many right answers, counting what lies before each was measured to be faster than
-# sorting the gallery; both grow with its size.
-COUNTED_ANSWERS = 400
 
 
 class RankedGallery(NamedTuple):
@@ -167,73 +163,6 @@ def precision_terms(ranks: np.ndarray, found: np.ndarray, rule: Rule) -> np.ndar
         return precision
     before = np.where(ranks == 1, 1.0, (found - 1) / np.maximum(ranks - 1, 1))
     return (precision + before) / 2
-
-
-def right_ranks(row: np.ndarray, right: np.ndarray, junk: np.ndarray) -> np.ndarray:
-    """Places of the right answers in the ranked list, found without sorting the gallery.
-
-    A right answer's rank is 1 + how many images come before it: the nearer ones, and of the equally
-    near ones those that stand earlier in the gallery.
-
-    Args:
-        row: distances to the gallery, `[G]`.
-        right: indices of the right answers, ascending, `[R]`.
-        junk: indices of what is skipped, ascending, none of them right, `[J]`.
-
-    Returns:
-        Ranks from 1, ascending, int64 `[R]`.
-    """
-    kept = np.delete(row, junk)  # [G - J]
-    places = right - np.searchsorted(junk, right)  # where the right answers went, [R]
-    if len(places) > COUNTED_ANSWERS:
-        is_right = np.zeros(len(kept), dtype=bool)
-        is_right[places] = True
-        return np.flatnonzero(is_right[np.argsort(kept, kind="stable")]) + 1
-    before = [
-        np.count_nonzero(kept[:place] <= kept[place]) + np.count_nonzero(kept[place:] < kept[place])
-        for place in places
-    ]
-    return np.sort(np.array(before, dtype=np.int64)) + 1
-
-
-def to_distances(values: Numbers) -> np.ndarray:
-    """Distances as a NumPy array of float32 or float64, rows contiguous.
-
-    Raises:
-        ValueError: no real numbers, or NaN among them.
-    """
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        # NumPy has no bfloat16.
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    distances = np.asarray(values)
-    if distances.dtype.kind not in "fiu":
-        raise ValueError(f"distances must be real numbers, got {distances.dtype}")
-    if distances.dtype not in (np.float32, np.float64):
-        distances = distances.astype(np.float32 if distances.dtype == np.float16 else np.float64)
-    missing = np.argwhere(np.isnan(distances))
-    if len(missing):
-        raise ValueError(
-            f"{len(missing)} of the {distances.size} distances of shape {list(distances.shape)} "
-            f"are NaN, the first at {missing[0].tolist()}; check the embeddings"
-        )
-    return np.ascontiguousarray(distances)
-
-
-def to_labels(values: Numbers, name: str, length: int | None = None) -> np.ndarray:
-    """Identities or cameras as int64 `[N]`.
-
-    Raises:
-        ValueError: no integers, not one list of them, or not `length` of them.
-    """
-    labels = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
-        raise ValueError(
-            f"{name} must be integers [N], got {labels.dtype} of shape {list(labels.shape)}"
-        )
-    if length is not None and len(labels) != length:
-        raise ValueError(f"{name} has {len(labels)} entries for {length} images")
-    return labels.astype(np.int64)
 
 
 def _to_truth(right: Numbers) -> np.ndarray:
