@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from tripletlib.neighbours import Neighbours
 
-_PAIRS = 2**16  # pairs of embeddings compared at once
+_PAIRS = 2**12  # pairs of embeddings compared at once
 
 
 def half_window(k1: int) -> int:
@@ -80,16 +80,17 @@ def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_a
     common = (own @ narrow.T).multiply(members).tocsr()  # [n, m] how many of R(j) are in R(i)
     sizes = np.diff(narrow.indptr)  # [m]
     common.data = (3 * common.data > 2 * sizes[common.indices]).astype(np.int32)
+    common.eliminate_zeros()
     return own + common @ narrow
 
 
-def encode(neighbours: Neighbours, k1: int, rows: np.ndarray) -> csr_array:
-    """V: the weight of every member of an image's expanded set; near ones weigh more.
+def weigh(neighbours: Neighbours, rows: np.ndarray, sets: csr_array) -> csr_array:
+    """V: a weight for every member of an image's set; near members weigh more.
 
     Args:
         neighbours: of all N images.
-        k1: as for `k_reciprocal`.
-        rows: images that are asked for, `[n]`.
+        rows: images whose sets these are, `[n]`.
+        sets: positive where column j is in the set, the image itself among them, `[n, N]`.
 
     Returns:
         Weights that sum to 1 in each row, float32 `[n, N]`.
@@ -97,67 +98,60 @@ def encode(neighbours: Neighbours, k1: int, rows: np.ndarray) -> csr_array:
     Source:
         Zhong et al. 2017 (arXiv 1701.08398), equation 7, with each row divided by its sum.
     """
-    sets = expanded_neighbours(neighbours.nearest, k1, rows)
-    sets.eliminate_zeros()
     sizes = np.diff(sets.indptr)
     images = np.repeat(rows, sizes)
-    weights = np.empty(sets.nnz, np.float32)
-    for start in range(0, sets.nnz, _PAIRS):
+    weights = np.empty(len(images), np.float32)
+    for start in range(0, len(images), _PAIRS):
         part = slice(start, start + _PAIRS)
         distances = squared_distances(neighbours.points, images[part], sets.indices[part])
         weights[part] = np.exp(-distances / positive(neighbours.farthest[images[part]]))
-    sums = np.add.reduceat(weights, sets.indptr[:-1])  # an image is in its own set: none is empty
+    sums = np.add.reduceat(weights, sets.indptr[:-1])  # no set is empty
     return csr_array((weights / np.repeat(sums, sizes), sets.indices, sets.indptr), sets.shape)
 
 
-def encode_with_friends(neighbours: Neighbours, k1: int, k2: int, rows: np.ndarray) -> csr_array:
-    """Mean of V over an image and its nearest ones, k2 in all: local query expansion.
+def holders(nearest: np.ndarray, k1: int, members: np.ndarray) -> np.ndarray:
+    """All images in whose expanded set one of `members` may be.
+
+    Being a k-reciprocal neighbour is mutual. So j is in R*(i) only if i is in R(j, k1), or in
+    R(c, k1) of some c in R(j, k1 / 2): whoever holds j is found by going out from j.
 
     Args:
-        neighbours: of all N images.
+        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
         k1: as for `k_reciprocal`.
-        k2: images in the mean, the image itself included; 1 leaves V as it is.
-        rows: images that are asked for, `[n]`.
+        members: images j, `[n]`.
 
     Returns:
-        Weights that sum to 1 in each row, float32 `[n, N]`.
+        Indices in ascending order: all that hold a member, and some that do not.
+    """
+    candidates = k_reciprocal_neighbours(nearest, half_window(k1), members)
+    return np.unique(k_reciprocal_neighbours(nearest, k1, np.unique(candidates.indices)).indices)
+
+
+def average_over_friends(
+    nearest: np.ndarray, k2: int, rows: np.ndarray, encoded: np.ndarray, encodings: csr_array
+) -> csr_array:
+    """Mean encoding of an image and its nearest, k2 in all: local query expansion.
+
+    Args:
+        nearest: neighbours of all N images, `[N, k2 or more]`.
+        k2: images in the mean, the image itself included; 1 leaves encodings as they are.
+        rows: images that are asked for, `[n]`.
+        encoded: images whose encodings are there, `[m]`; those of all others count as 0.
+        encodings: their rows of V, `[m, N]`.
+
+    Returns:
+        Weights `[n, N]`.
 
     Source:
-        Zhong et al. 2017 (arXiv 1701.08398), section 3.4, "local query expansion".
+        Zhong et al. 2017 (arXiv 1701.08398), section 3.5, "local query expansion".
     """
-    friends = neighbours.nearest[rows, :k2]  # [n, k2]
-    encoded, position = np.unique(friends, return_inverse=True)
-    count = friends.shape[1]
-    share = np.full(friends.size, 1 / count, np.float32)
-    indptr = np.arange(0, friends.size + 1, count)
-    mean = csr_array((share, position.ravel(), indptr), shape=(len(rows), len(encoded)))
-    return mean @ encode(neighbours, k1, encoded)
-
-
-def images_within_reach(
-    neighbours: Neighbours, k1: int, k2: int, support: np.ndarray
-) -> np.ndarray:
-    """Images whose encoding may share a member with an encoding on `support`.
-
-    All others are at Jaccard distance 1. Membership is mutual, so whoever holds s as a member is
-    found by going out from s: j is in R*(i) only if i is in R(j), or in R(c) of some c in the
-    narrow R(j). Whoever takes such an i among its k2 friends inherits its members.
-
-    Args:
-        neighbours: of all N images.
-        k1: as for `k_reciprocal`.
-        k2: as for `k_reciprocal`.
-        support: images with a weight, `[n]`.
-
-    Returns:
-        Indices in ascending order; all that share a member, and some that do not.
-    """
-    nearest = neighbours.nearest
-    narrow = k_reciprocal_neighbours(nearest, half_window(k1), np.unique(support))
-    holders = k_reciprocal_neighbours(nearest, k1, np.unique(narrow.indices))
-    is_holder = np.zeros(len(neighbours), bool)
-    is_holder[holders.indices] = True
-    return is_holder[nearest[:, :k2]].any(1).nonzero()[0]
+    position = np.full(len(nearest), -1)
+    position[encoded] = np.arange(len(encoded))
+    friends = position[nearest[rows, :k2]]  # [n, k2]
+    known = friends >= 0
+    share = np.full(np.count_nonzero(known), 1 / friends.shape[1], np.float32)
+    shape = (len(rows), len(encoded))
+    return csr_array((share, friends[known], _starts(known.sum(1))), shape) @ encodings
 
 
 def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
@@ -168,7 +162,7 @@ def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
         members: for each member the images that hold it, the weights turned over, `[N, G]`.
 
     Returns:
-        float64 `[b, G]`; 1 for equal encodings that sum to 1, 0 for such without a common member.
+        float32 `[b, G]`; 1 for equal encodings that sum to 1, 0 for such without a common member.
 
     Source:
         Zhong et al. 2017 (arXiv 1701.08398), equations 8 and 9.
@@ -179,15 +173,17 @@ def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
     counts = members.indptr[encodings.indices + 1] - starts
     # Positions of all entries of the members' rows, one after the other.
     ends = np.cumsum(counts, dtype=np.int64)
-    positions = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
+    positions = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
     smaller = np.minimum(np.repeat(encodings.data, counts), members.data[positions])
     cells = np.repeat(rows * size[1], counts) + members.indices[positions]
-    return np.bincount(cells, smaller, minlength=size[0] * size[1]).reshape(size)
+    sums = np.bincount(cells, smaller, minlength=size[0] * size[1])
+    return sums.astype(np.float32).reshape(size)
 
 
 def squared_distances(points: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Squared distance of pairs of points, from the difference itself: `[P]` of two `[P]`."""
-    difference = points[first] - points[second]  # [P, D]
+    difference = points[first]  # [P, D], a copy
+    difference -= points[second]
     return np.einsum("pd,pd->p", difference, difference)
 
 
@@ -197,6 +193,9 @@ def positive(farthest: np.ndarray) -> np.ndarray:
 
 
 def _rows_of(columns: np.ndarray, counts: np.ndarray, width: int) -> csr_array:
-    indptr = np.concatenate([[0], np.cumsum(counts)])
     ones = np.ones(len(columns), np.int32)
-    return csr_array((ones, columns, indptr), shape=(len(counts), width))
+    return csr_array((ones, columns, _starts(counts)), shape=(len(counts), width))
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)])
