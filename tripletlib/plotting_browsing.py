@@ -20,7 +20,7 @@ _LOOKS = {  # frame's colour, its dashes, mark
 }
 
 
-def draw_sight(browsing: Browsing, columns: int = 12) -> Figure:
+def draw_sight(browsing: Browsing, columns: int = 10) -> Figure:
     """Draws the query, its ranked gallery and its precision-recall curve.
 
     Re-ranked, there is a row before and a row after, and small arrows say how many places a picture
@@ -35,8 +35,10 @@ def draw_sight(browsing: Browsing, columns: int = 12) -> Figure:
     if sight.after is not None:
         lists.append(("re-ranked", sight.after))
     columns = min(columns, sight.options.top_k)
-    figure = plt.figure(figsize=((columns + 2) * 0.72, 1.75 * len(lists) + 2.9))
-    above, below = figure.subfigures(2, height_ratios=[1.75 * len(lists), 2.6])
+    has_curve = bool(sight.before.first_right)
+    heights = [1.8 * len(lists), 2.6 if has_curve else 0.4]
+    figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.3))
+    above, below = figure.subfigures(2, height_ratios=heights)
     rows = above.subplots(len(lists), columns + 1, squeeze=False)
     ranks = sight.before.rank_by_index(len(browsing.retrieval.gallery))
     for row, (name, answers) in zip(rows, lists, strict=True):
@@ -44,9 +46,12 @@ def draw_sight(browsing: Browsing, columns: int = 12) -> Figure:
         places = answers.top(columns, sight.options.show_junk)[:columns]
         before = ranks if answers is sight.after else None
         _draw_row(row[1:], browsing, places, before)
-    title, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
-    _draw_facts(title, lists)
-    _draw_curve(curve, lists)
+    if has_curve:
+        text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
+        _draw_facts(text, lists)
+        _draw_curve(curve, lists)
+    else:
+        below.text(0.02, 0.5, "No right answer is known, so there is no AP and no curve.")
     figure.suptitle(browsing.retrieval.name)
     return figure
 
@@ -79,16 +84,15 @@ def _draw_row(
 
 def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
     ax.axis("off")
-    lines = []
-    for name, answers in lists:
-        if answers.first_right:
-            lines += [f"{name}: AP {answers.average_precision:.1%}, first right at rank "
-                      f"{answers.first_right}"]  # fmt: skip
+    lines = [
+        f"{name}: AP {answers.average_precision:.1%}, first right at rank {answers.first_right}"
+        for name, answers in lists
+    ]
     wrong, right = lists[-1][1].nearest_wrong(), lists[-1][1].farthest_right()
     for name, place in (("nearest wrong", wrong), ("farthest right", right)):
         if place is not None:
             lines.append(f"{name} answer: rank {place.rank}, {place.distance:.3g} away")
-    ax.text(0, 0.95, "\n".join(lines) or "no right answer is known", va="top", linespacing=1.7)
+    ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
 
 
 def _draw_curve(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
@@ -96,12 +100,11 @@ def _draw_curve(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
         lists, ((BLUE, "-"), (ORANGE, "--")), strict=False
     ):
         curve = answers.curve()
-        if curve is not None:
-            ax.plot(*curve, style, color=colour, lw=2, label=name)
+        assert curve is not None  # drawn only where there is a right answer
+        ax.plot(*curve, style, color=colour, lw=2, label=name)
     ax.set(title="Precision and recall", xlabel="recall", ylabel="precision")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
-    if ax.lines:
-        ax.legend(loc="lower left")
+    ax.legend(loc="best")
 
 
 def _show(ax: Axes, image: np.ndarray, text: str, colour: str) -> None:
