@@ -104,6 +104,54 @@ def numerical_gradient(
     return gradient
 
 
+def nearest_first(squared: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Every image's neighbours, the image itself first."""
+    images = range(len(squared))
+    return [sorted(images, key=lambda j: (j != i, squared[i][j])) for i in images]
+
+
+def k_reciprocal_set(ranked: Sequence[Sequence[int]], i: int, k: int) -> set[int]:
+    return {j for j in ranked[i][: k + 1] if i in ranked[j][: k + 1]}
+
+
+def expanded_set(ranked: Sequence[Sequence[int]], i: int, k1: int) -> set[int]:
+    own = k_reciprocal_set(ranked, i, k1)
+    expanded = set(own)
+    for candidate in own:
+        narrow = k_reciprocal_set(ranked, candidate, round(k1 / 2))
+        if 3 * len(narrow & own) > 2 * len(narrow):
+            expanded |= narrow
+    return expanded
+
+
+def re_ranked(
+    points: Sequence[Vector], k1: int, k2: int, lambda_value: float
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Final distances of all images to all, and the encodings before query expansion."""
+    images = range(len(points))
+    squared = [[distance(a, b, "sqeuclidean") for b in points] for a in points]
+    original = [[d / (max(row) or 1.0) for d in row] for row in squared]
+    ranked = nearest_first(squared)
+    encodings = []
+    for i in images:
+        weights = {j: math.exp(-original[i][j]) for j in expanded_set(ranked, i, k1)}
+        total = math.fsum(weights.values())
+        encodings.append([weights.get(j, 0.0) / total for j in images])
+    averaged = []
+    for i in images:
+        friends = [encodings[j] for j in ranked[i][:k2]]
+        averaged.append([math.fsum(column) / len(friends) for column in zip(*friends, strict=True)])
+    final = []
+    for i, own in enumerate(averaged):
+        row = []
+        for j, other in enumerate(averaged):
+            both = math.fsum(min(v, w) for v, w in zip(own, other, strict=True))
+            either = math.fsum(max(v, w) for v, w in zip(own, other, strict=True))
+            row.append((1 - lambda_value) * (1 - both / either) + lambda_value * original[i][j])
+        final.append(row)
+    return final, encodings
+
+
 def ranked_list(
     distances: Vector,
     pid: int,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import get_args
 
 import numpy as np
@@ -150,43 +149,16 @@ def evaluate_blocks(
 
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
+
+    Example:
+        >>> rows = [(0, np.array([[0.1, 0.2]])), (1, np.array([[0.3, 0.4]]))]
+        >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
+        0.75
     """
-    _check_max_rank(max_rank)
     answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
-    return _scores(_rank_blocks(blocks, answers), answers, max_rank)
-
-
-def _check_max_rank(max_rank: int) -> None:
-    if max_rank < 1:
-        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
-
-
-def _rank_blocks(
-    blocks: Iterable[tuple[int | slice, Numbers]], answers: Answers
-) -> dict[int, np.ndarray]:
-    ranks: dict[int, np.ndarray] = {}
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if query in ranks:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            ranks[query] = right_ranks(row, *answers.of(query))
-    return ranks
-
-
-def _scores(ranks: dict[int, np.ndarray], answers: Answers, max_rank: int) -> RetrievalScores:
-    missing = [query for query in range(answers.queries) if query not in ranks]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {answers.queries} queries are in no block, first query {missing[0]}"
-        )
-    if not any(map(len, ranks.values())):
-        camera_filter = answers.camids is not None
-        raise ValueError(
-            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
-            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
-        )
-    in_order = [ranks[query] for query in range(answers.queries)]
-    return _summarize(in_order, min(max_rank, answers.gallery))
+    counts = _count_right(answers, max_rank)  # [Q]
+    ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
+    return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
 def evaluate_embeddings(
@@ -194,7 +166,7 @@ def evaluate_embeddings(
     gallery: EmbeddingTable,
     metric: Metric = "euclidean",
     max_rank: int = 50,
-    block: int = 256,
+    block: int = 128,
     device: str = "auto",
     camera_filter: bool = True,
 ) -> RetrievalScores:
@@ -229,30 +201,68 @@ def evaluate_embeddings(
     """
     if block < 1:
         raise ValueError(f"block must be at least 1 query, got {block}")
-    _check_max_rank(max_rank)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
     answers = Answers(*labels, camera_filter)
+    counts = _count_right(answers, max_rank)  # [Q]
     processes = distributed.current()
-    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(query))
+    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
     blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
-    shares = processes.gather_objects(_rank_blocks(blocks, answers))
-    return _scores(dict(chain.from_iterable(map(dict.items, shares))), answers, max_rank)
+    ranks = processes.gather_objects(_rank_blocks(blocks, answers, counts, share))
+    return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 
-def _summarize(ranks: list[np.ndarray], max_rank: int) -> RetrievalScores:
-    counts = np.array([len(found) for found in ranks])
+def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+    counts = answers.count_right()
+    if not counts.any():
+        camera_filter = answers.camids is not None
+        raise ValueError(
+            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
+            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
+        )
+    return counts
+
+
+def _rank_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]],
+    answers: Answers,
+    counts: np.ndarray,
+    share: slice,
+) -> np.ndarray:
+    """Ranks of the right answers of a share of the queries, one query after the other."""
+    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
+    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
+    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
+    ranks = np.empty(counts[share].sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen[share].all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
+            f"query {share.start + np.argmin(seen[share])}"
+        )
+    return ranks
+
+
+def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
     valid = counts > 0
-    all_ranks = np.concatenate(ranks)  # [R] of all queries, one after the other
-    query = np.repeat(np.arange(len(ranks)), counts)
     starts = np.cumsum(counts) - counts
-    found = np.arange(1, len(all_ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
+    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
     precisions = {}
     for rule in get_args(Rule):
-        terms = precision_terms(all_ranks, found, rule)
-        sums = np.bincount(query, weights=terms, minlength=len(ranks))
+        terms = precision_terms(ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(counts))
         precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
-    first_right = np.zeros(len(ranks), dtype=np.int64)
-    first_right[valid] = all_ranks[starts[valid]]
+    first_right = np.zeros(len(counts), dtype=np.int64)
+    first_right[valid] = ranks[starts[valid]]
     places = np.arange(1, max_rank + 1)
     return RetrievalScores(
         cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),

@@ -28,6 +28,13 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
     Source:
         Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
         queries", average pooling.
+
+    Example:
+        >>> table = EmbeddingTable(np.array([[0.0], [1.0], [5.0]], np.float32),
+        ...                        pids=np.array([4, 4, 4]), camids=np.array([1, 1, 2]),
+        ...                        paths=np.array(["a", "b", "c"]), step=0, tta="none")
+        >>> pool_queries(table).embeddings.tolist()
+        [[0.5], [5.0]]
     """
     pool = queries if images is None else images
     _check_same_network(queries, pool)
