@@ -51,6 +51,17 @@ def test_right_and_wrong_differ_by_mark_colour_and_frame():
         assert one not in (frames[1].get_edgecolor(), frames[1].get_linestyle())
 
 
+def test_junk_is_faded_and_has_no_rank():
+    ranking = plotting_reid.Ranking(
+        pictures(1)[0], pictures(3), np.array([True, True, False]), "abc", "q", np.array([0, 1, 7])
+    )
+    _, junk, right, wrong = plotting_reid.draw_rankings([ranking], "title").axes
+    assert [ax.get_title() for ax in (junk, right, wrong)] == ["– \na", "✓ 1\nb", "✗ 7\nc"]
+    assert junk.images[0].get_alpha() < right.images[0].get_alpha() == 1
+    frames = {str(ax.spines["left"].get_linestyle()) for ax in (junk, right, wrong)}
+    assert len(frames) == 3
+
+
 def test_ten_people_have_ten_marks_and_a_name_each():
     pids = np.repeat(np.arange(20, 30), 3)
     points = np.random.default_rng(0).normal(size=(30, 2))

@@ -29,8 +29,8 @@ from tripletlib.splits import Split
 from tripletlib.synthetic import write_synthetic_market
 from tripletlib.training import NonFiniteLossError, Resume, fit, seed_everything
 
-# Parameters that shape notebook 03's figures and mean nothing to a training without pictures.
-NOTEBOOK_ONLY = frozenset({"shown_identities"})
+# Parameters that shape what notebook 03 shows, and mean nothing to a training without pictures.
+NOTEBOOK_ONLY = frozenset({"checkpoint_step", "shown_identities"})
 
 
 @dataclass(frozen=True)

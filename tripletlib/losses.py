@@ -142,7 +142,6 @@ def batch_all(
     )
 
 
-@torch.no_grad()
 def mine_hardest(
     embeddings: Tensor, labels: Tensor, metric: Metric = "euclidean", block: int = 512
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,13 +165,15 @@ def mine_hardest(
     positives, negatives, sizes = [], [], []
     for start in range(0, len(points), block):
         rows = slice(start, start + block)
-        with torch.autocast(points.device.type, enabled=False):
-            score = torch.addmm(offsets, points[rows], points.T, alpha=-2)  # [block, B]
+        # Autocast leaves calls with `out` alone, and is slow to switch off.
+        score = points.new_empty(len(points[rows]), len(points))  # [block, B]
+        torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
         same = labels[rows, None] == labels  # [block, B]
         sizes.append(same.sum(1))  # a row's own identity: cheaper here than sorting the labels
         negatives.append(score.masked_fill(same, torch.inf).min(1).indices)
-        score.masked_fill_(~same, -torch.inf).diagonal(start).fill_(-torch.inf)
-        positives.append(score.max(1).indices)
+        farness = torch.where(same, score, -torch.inf)
+        farness.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
+        positives.append(farness.max(1).indices)
     size = torch.cat(sizes)  # [B]
     positive, negative = torch.cat(positives), torch.cat(negatives)  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']

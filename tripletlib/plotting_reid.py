@@ -7,6 +7,7 @@ called synthetic wherever they are shown.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,6 +21,7 @@ from tripletlib.models import LuNet
 from tripletlib.plotting import (
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -28,7 +30,13 @@ from tripletlib.plotting import (
     VERMILION,
 )
 
-RIGHT, WRONG = "✓", "✗"
+Verdict = Literal["right", "wrong", "junk"]
+# Mark, colour and line of the frame.
+LOOKS: dict[Verdict, tuple[str, str, Any]] = {
+    "right": ("✓", GREEN, "-"),
+    "wrong": ("✗", VERMILION, (0, (2, 1))),
+    "junk": ("–", GREY, ":"),
+}
 
 
 def draw_contact_sheet(
@@ -75,6 +83,8 @@ class Ranking:
         right: bool `[k]`.
         captions: k short texts.
         name: names the query.
+        ranks: int `[k]`, the place that each has in the ranked list; 0 for junk, which the protocol
+            skips. None: places 1 to k.
     """
 
     query: np.ndarray
@@ -82,12 +92,14 @@ class Ranking:
     right: np.ndarray
     captions: Sequence[str]
     name: str
+    ranks: np.ndarray | None = None
 
 
 def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
     """Draws queries with their ranked results, one query a row.
 
-    Right answers have a solid green frame and a tick, wrong ones a dashed red frame and a cross.
+    Right answers have a solid green frame and a tick, wrong ones a dashed red frame and a cross;
+    junk is faded behind a dotted grey frame.
 
     Args:
         rankings: all of the same length.
@@ -98,19 +110,44 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
         len(rankings), columns, figsize=(columns * 0.64, len(rankings) * 1.45 + 0.4), squeeze=False
     )
     for row, ranking in zip(axes, rankings, strict=True):
-        _show(row[0], ranking.query)
+        show_picture(row[0], ranking.query)
         row[0].set_title(ranking.name, fontsize=9)
-        for rank, ax in enumerate(row[1:]):
-            _show(ax, ranking.found[rank])
-            good = bool(ranking.right[rank])
-            colour = GREEN if good else VERMILION
-            dashes = "-" if good else (0, (2, 1))
-            ax.spines[:].set(visible=True, color=colour, lw=3, ls=dashes, capstyle="butt")
-            mark = RIGHT if good else WRONG
-            text = f"{mark} {rank + 1}\n{ranking.captions[rank]}"
-            ax.set_title(text, fontsize=9, color=colour)
+        places = ranking.ranks if ranking.ranks is not None else range(1, columns)
+        for ax, image, good, place, caption in zip(
+            row[1:], ranking.found, ranking.right, places, ranking.captions, strict=True
+        ):
+            verdict: Verdict = "junk" if place == 0 else "right" if good else "wrong"
+            draw_answer(ax, image, verdict, f"{place or ''}\n{caption}")
     figure.suptitle(title)
     return figure
+
+
+def draw_answer(ax: Axes, image: np.ndarray, verdict: Verdict, text: str) -> Axes:
+    """Draws a picture in the frame of its verdict, below the verdict's mark and a text.
+
+    Args:
+        ax: where to draw.
+        image: uint8 `[3, H, W]`.
+        verdict: `"right"`, `"wrong"` or `"junk"`.
+        text: stands behind the mark.
+    """
+    mark, colour, line = LOOKS[verdict]
+    show_picture(ax, image)
+    ax.images[0].set_alpha(0.35 if verdict == "junk" else 1)
+    ax.spines[:].set(visible=True, color=colour, lw=3, ls=line, capstyle="butt")
+    ax.set_title(f"{mark} {text}", fontsize=9, color=colour)
+    return ax
+
+
+def show_picture(ax: Axes, image: np.ndarray) -> None:
+    """Shows a picture without ticks and frame.
+
+    Args:
+        ax: where to draw.
+        image: uint8 `[3, H, W]`.
+    """
+    ax.imshow(image.transpose(1, 2, 0))
+    _clear(ax)
 
 
 def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> Axes:
@@ -238,11 +275,6 @@ def _drawn_height(stage: Stage, image: Stage) -> float:
     if stage.size is None or image.size is None:
         return 0.3
     return math.sqrt(stage.size[0] / image.size[0])
-
-
-def _show(ax: Axes, image: np.ndarray) -> None:
-    ax.imshow(image.transpose(1, 2, 0))
-    _clear(ax)
 
 
 def _clear(ax: Axes) -> None:

@@ -1,0 +1,221 @@
+"""Pictures of ranked results: a query and its answers, before and after re-ranking.
+
+Two protocols say what counts. Market-1501's is the honest one. The original TensorFlow project's is
+kinder: it makes a network look better than it is, and is here so that its pictures can be compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from tripletlib.distances import pairwise_distances
+from tripletlib.evaluation import RankedGallery, average_precision, rank_gallery
+from tripletlib.plotting_reid import Ranking, Verdict, draw_answer, draw_rankings, show_picture
+from tripletlib.reranking import k_reciprocal
+from tripletlib.retrieval import Retrieval
+from tripletlib.splits import DISTRACTOR
+
+Protocol = Literal["market1501", "original"]
+PROTOCOLS: dict[Protocol, str] = {
+    "market1501": "Market-1501's protocol: same person, same camera is junk",
+    "original": "the original's protocol: same-camera matches are right, distractors left out",
+}
+
+
+def compute_distances(
+    retrieval: Retrieval, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
+) -> dict[str, np.ndarray]:
+    """Distances of all queries to the whole gallery, before and after re-ranking.
+
+    Args:
+        retrieval: embedded queries and gallery.
+        k1: see `k_reciprocal`.
+        k2: see `k_reciprocal`.
+        lambda_value: see `k_reciprocal`.
+
+    Returns:
+        `"before"`, Euclidean, and `"re-ranked"`; both `[Q, G]`.
+    """
+    query, gallery = retrieval.query.embeddings, retrieval.gallery.embeddings
+    before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery))
+    return {
+        "before": before.numpy(),
+        "re-ranked": k_reciprocal(query, gallery, k1, k2, lambda_value),
+    }
+
+
+def rank_for(
+    retrieval: Retrieval, index: int, distances: np.ndarray, protocol: Protocol = "market1501"
+) -> RankedGallery:
+    """Sorts the gallery for one query and says what is right and what does not count.
+
+    Args:
+        retrieval: embedded queries and gallery.
+        index: the query.
+        distances: of this query to the gallery, `[G]`.
+        protocol: `"market1501"` does not count pid -1 and the query's person in the query's camera;
+            `"original"` does not count pid -1 and distractors (pid 0).
+
+    Returns:
+        Gallery indices, nearest first, and what is right and what is junk in that order; all `[G]`.
+
+    Raises:
+        ValueError: an unknown protocol.
+    """
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol must be one of {get_args(Protocol)}, got {protocol!r}")
+    query, gallery = retrieval.query, retrieval.gallery
+    who, where = int(query.pids[index]), int(query.camids[index])
+    honest = protocol == "market1501"
+    ranked = rank_gallery(distances, who, gallery.pids, where, gallery.camids, honest)
+    if not honest:
+        ranked = ranked._replace(junk=ranked.junk | (gallery.pids[ranked.order] == DISTRACTOR))
+    return ranked
+
+
+def rank_pictures(
+    retrieval: Retrieval,
+    index: int,
+    distances: np.ndarray,
+    top_k: int,
+    protocol: Protocol = "market1501",
+    name: str = "",
+    show_junk: bool = False,
+) -> Ranking:
+    """Ranks the gallery for one query and takes the pictures of the first places.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        index: the query.
+        distances: of this query to the gallery, `[G]`.
+        top_k: pictures to take.
+        protocol: what counts, see `rank_for`.
+        name: of the distances; stands above the query with its AP (rectangle rule).
+        show_junk: keep what does not count where the distances put it, without a rank.
+
+    Returns:
+        The ranking, for `draw_rankings`.
+    """
+    order, right, junk = rank_for(retrieval, index, distances, protocol)
+    score = f"AP {average_precision(right[~junk]):.1%}" if right.any() else "no right answer"
+    ranks = np.where(junk, 0, np.cumsum(~junk))
+    shown = np.flatnonzero(~junk | show_junk)[:top_k]  # places in the sorted gallery
+    found = order[shown]
+    cameras = retrieval.gallery.camids[found]
+    return Ranking(
+        retrieval.query_images[index],
+        retrieval.gallery_images[found],
+        right[shown],
+        [f"cam. {camera}\n{distances[i]:.3g}" for i, camera in zip(found, cameras, strict=True)],
+        f"{name}\n{score}",
+        ranks[shown],
+    )
+
+
+def draw_comparison(
+    retrieval: Retrieval,
+    index: int,
+    distances: Mapping[str, np.ndarray],
+    top_k: int = 10,
+    protocol: Protocol = "market1501",
+    show_junk: bool = False,
+) -> Figure:
+    """Draws one query and its first places under several distances, one above the other.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        index: the query.
+        distances: name to `[Q, G]`, such as `compute_distances` gives.
+        top_k: places to show.
+        protocol: what counts, see `rank_for`; the title says which.
+        show_junk: grey what does not count, in place of leaving it out.
+    """
+    rankings = [
+        rank_pictures(retrieval, index, table[index], top_k, protocol, name, show_junk)
+        for name, table in distances.items()
+    ]
+    who = f"query {index}: person {retrieval.query.pids[index]}, camera"
+    title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
+    figure = draw_rankings(rankings, "")
+    figure.suptitle(title, fontsize=11)  # three lines, over few pictures
+    return figure
+
+
+def save_ranking_pictures(
+    retrieval: Retrieval,
+    folder: Path,
+    n_query: int = 10,
+    top_k: int = 10,
+    protocol: Protocol = "market1501",
+    seed: int = 0,
+    show_junk: bool = False,
+    distances: Mapping[str, np.ndarray] | None = None,
+) -> list[Path]:
+    """Saves a picture for each of some random queries: its first places before and after.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        folder: where `query_00042.png` and so on go; made if it is missing.
+        n_query: queries to draw, all of them if there are fewer.
+        top_k: places to show.
+        protocol: what counts, see `rank_for`.
+        seed: chooses the queries.
+        show_junk: grey what does not count, in place of leaving it out.
+        distances: name to `[Q, G]`, one row of pictures each; None: `compute_distances`.
+
+    Returns:
+        The files, in the order of the queries.
+
+    Source:
+        The original project's `viz_ranking`.
+    """
+    distances = compute_distances(retrieval) if distances is None else distances
+    folder.mkdir(parents=True, exist_ok=True)
+    queries = len(retrieval.query)
+    chosen = np.random.default_rng(seed).choice(queries, min(n_query, queries), replace=False)
+    files = []
+    for index in sorted(map(int, chosen)):
+        figure = draw_comparison(retrieval, index, distances, top_k, protocol, show_junk)
+        files.append(folder / f"query_{index:05d}.png")
+        figure.savefig(files[-1], bbox_inches="tight")
+        plt.close(figure)
+    return files
+
+
+def draw_hardest(
+    retrieval: Retrieval, distances: np.ndarray, indices: Sequence[int], title: str
+) -> Figure:
+    """Draws queries with their nearest wrong and their farthest right answer, one a column.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        distances: `[Q, G]`.
+        indices: the queries; each has a right and a wrong answer under Market-1501's protocol.
+        title: stands above.
+
+    Source:
+        After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
+    """
+    columns = len(indices)
+    figure, axes = plt.subplots(3, columns, figsize=(columns * 0.95 + 0.6, 5.2), squeeze=False)
+    for column, index in zip(axes.T, indices, strict=True):
+        order, right, junk = rank_for(retrieval, index, distances[index])
+        order, right = order[~junk], right[~junk]
+        show_picture(column[0], retrieval.query_images[index])
+        column[0].set_title(f"query {index}", fontsize=9)
+        places: dict[Verdict, int] = {
+            "wrong": int(np.argmin(right)),  # the first that is not right
+            "right": int(np.flatnonzero(right)[-1]),
+        }
+        for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
+            text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
+            draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
+    for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
+        ax.set_ylabel(name)
+    figure.suptitle(title)
+    return figure
