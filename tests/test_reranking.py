@@ -224,10 +224,10 @@ print(peak() - before)
 
 
 def test_memory_stays_far_below_a_square():
-    size = 16_000
+    size = 10_000
     command = [sys.executable, "-c", PEAK, str(size)]
     grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert grown < size**2 * 4 / 4  # a quarter of a single float32 matrix, which alone is 1 GB
+    assert grown < size**2 * 4 / 3  # a third of one float32 matrix; the published code holds eight
 
 
 @pytest.mark.parametrize(

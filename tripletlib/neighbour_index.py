@@ -97,10 +97,10 @@ class NeighbourIndex:
         Raises:
             ValueError: another D, an entry that is not finite, or parameters out of range.
         """
-        image = _as_tensor("embedding", embedding[None])[0]
         dim = self._neighbours.points.shape[1]
-        if image.shape != (dim,):
-            raise ValueError(f"embedding must be [D] = [{dim}], got {list(image.shape)}")
+        if tuple(embedding.shape) != (dim,):
+            raise ValueError(f"embedding must be [D] = [{dim}], got {list(embedding.shape)}")
+        image = _as_tensor("embedding", embedding[None])[0]
         enlarged = with_extra_image(self._neighbours, image, self.k_max + 1)
         return self._row(enlarged, len(enlarged) - 1, k1, k2, lambda_value)
 
