@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tripletlib import decoding
-from tripletlib.decoding import UnreadableImageError, read_image, read_images
+from tripletlib.decoding import UnreadableImageError, decode_image, read_image, read_images
 
 SIZE = (128, 64)
 
@@ -238,3 +238,32 @@ def test_there_is_a_progress_bar(tmp_path, capsys):
     assert "decoding query: 100%" in capsys.readouterr().err
     read_images([path], (8, 4), progress="lines")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_bytes_that_were_handed_in_are_read_like_the_file(file, kind):
+    save(gradient(90, 40), file, kind)
+    image = decode_image(file.read_bytes(), "mine", SIZE)
+    np.testing.assert_array_equal(image, read_image(file, SIZE))
+
+
+def handed_in_eps():
+    buffer = io.BytesIO()
+    gradient(20, 10).save(buffer, "EPS")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"not a picture", "no known picture format"),
+        (handed_in_eps(), "no known picture format"),  # would start another program
+        (png_header(10_000, 10_000), "more than the"),
+        (png_header(20, 20), ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_bytes_that_were_handed_in_are_named_with_what_to_do(data, reason):
+    with pytest.raises(UnreadableImageError, match=f"me.png cannot be .*{reason}.*Save it as JPEG"):
+        decode_image(data, "me.png", SIZE)

@@ -1,5 +1,6 @@
 """Picture files of many kinds to uint8 arrays of one size."""
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,14 @@ _TURNS = {
 }
 
 
+# Plain pixel formats. Pillow knows more, some of which start other programs (EPS: Ghostscript).
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_FILE_ADVICE = (
+    "Copy it again from where it came from, or move it away, or pass skip_unreadable=True to go on "
+    "without it."
+)
+
+
 class UnreadableImageError(ValueError):
     """A file is not a picture, or a damaged one.
 
@@ -32,12 +41,11 @@ class UnreadableImageError(ValueError):
         reason: what is wrong with it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], reason: str, advice: str = _FILE_ADVICE
+    ) -> None:
         self.path, self.reason = os.fspath(path), reason
-        super().__init__(
-            f"{self.path} cannot be read as a picture: {reason}. Copy it again from where it came "
-            "from, or move it away, or pass skip_unreadable=True to go on without it."
-        )
+        super().__init__(f"{self.path} cannot be read as a picture: {reason}. {advice}")
 
 
 def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.ndarray:
@@ -59,21 +67,40 @@ def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.
         UnreadableImageError: missing, empty, truncated, not a picture, too large to be honest (over
             Pillow's `Image.MAX_IMAGE_PIXELS`), or with pixels whose white is not agreed upon.
     """
-    height, width = image_size
     try:
         with Image.open(path) as picture:
-            _refuse_bomb(picture)
-            turn = _turn(picture)
-            picture.draft(None, (2 * max(image_size),) * 2)  # JPEG only; a square: it may turn
-            rgb = _to_rgb(picture)
+            return _to_array(picture, image_size)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError ...
-        raise UnreadableImageError(path, _explain(path, error)) from error
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))  # [H, W, 3] -> [3, H, W]
+        is_empty = isinstance(error, UnidentifiedImageError) and Path(path).stat().st_size == 0
+        reason = "the file is empty" if is_empty else _explain(error)
+        raise UnreadableImageError(path, reason) from error
+
+
+def decode_image(data: bytes, name: str, image_size: tuple[int, int]) -> np.ndarray:
+    """Like `read_image`, for a picture that somebody handed in and that nobody has looked at.
+
+    Args:
+        data: the file's content, in one of `UPLOAD_FORMATS`.
+        name: the file's name, for the error's text only.
+        image_size: `(H, W)` in pixels.
+
+    Returns:
+        RGB, uint8 `[3, H, W]`.
+
+    Raises:
+        UnreadableImageError: see `read_image`; or another format.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=UPLOAD_FORMATS) as picture:
+            return _to_array(picture, image_size)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = _explain(error) if data else "the file is empty"
+        advice = "Save it as JPEG or PNG and try again."
+        raise UnreadableImageError(name, reason, advice) from error
 
 
 def read_images(
@@ -130,6 +157,18 @@ def read_images(
     return images, dict(sorted(skipped.items()))
 
 
+def _to_array(picture: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
+    height, width = image_size
+    _refuse_bomb(picture)
+    turn = _turn(picture)
+    picture.draft(None, (2 * max(image_size),) * 2)  # JPEG only; a square: it may turn
+    rgb = _to_rgb(picture)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))  # [H, W, 3] -> [3, H, W]
+
+
 def _refuse_bomb(picture: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and picture.width * picture.height > limit:
@@ -161,10 +200,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _explain(path: str | os.PathLike[str], error: Exception) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
-        empty = Path(path).stat().st_size == 0
-        return "the file is empty" if empty else "its content is in no known picture format"
+        return "its content is in no known picture format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -1,0 +1,202 @@
+"""A JupyterLab server of its own, and a page of it that a test can drive and that forgives nothing.
+
+Every wait is for a condition, never for a time.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tripletlib.paths import REPOSITORY
+
+CHROMIUM_ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",  # Chromium's sandbox does not start as root, which containers are
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SECOND = 1000  # Playwright counts milliseconds
+PATIENCE = 60 * SECOND  # for one answer of a kernel on a busy machine; most take a fraction
+START = 90  # seconds for the server
+# Nothing asks the network for news, and cells out of view stay in the page.
+LAB_SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+FINISHED = "window.tripletlibFinished === true"
+
+expect.set_options(timeout=PATIENCE)
+
+
+def find_chromium():
+    """The browser: `TRIPLETLIB_CHROMIUM`, else Debian's name or its relatives'; None if absent."""
+    named = os.environ.get("TRIPLETLIB_CHROMIUM")
+    if named:
+        return shutil.which(named)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def lab_server(folder):
+    """Starts JupyterLab on copies of the notebooks, with runs and settings below `folder`.
+
+    Data stay where they are: drawing the pedestrians anew would take longer than all the rest.
+
+    Yields:
+        The server's address, on a free loopback port, and its token.
+    """
+    notebooks, settings = folder / "notebooks", folder / "settings" / "@jupyterlab"
+    shutil.copytree(REPOSITORY / "notebooks", notebooks)
+    for name, values in LAB_SETTINGS.items():
+        file = settings / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+    token, port = secrets.token_hex(16), free_port()
+    places = {
+        "TRIPLETLIB_RUNS": "runs",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    environment = os.environ | {name: str(folder / place) for name, place in places.items()}
+    environment["JUPYTER_TOKEN"] = token
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser"),
+        *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"),
+        f"--ServerApp.root_dir={notebooks}",
+        *(["--allow-root"] if os.geteuid() == 0 else []),
+    ]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        reader = LineReader(server.stderr)
+        try:
+            reader.wait_for("is running at")
+            yield f"http://127.0.0.1:{port}", token
+        finally:
+            server.terminate()
+            reader.join()  # the pipe may be closed once nobody reads it
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class LineReader(threading.Thread):
+    """Reads what a server writes, to the end, so that its pipe never fills up."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self._stream, self._last, self._news = stream, deque(maxlen=20), threading.Condition()
+        self.start()
+
+    def run(self):
+        for line in self._stream:
+            with self._news:
+                self._last.append(line)
+                self._news.notify_all()
+
+    def wait_for(self, wanted):
+        def is_there():
+            return any(wanted in line for line in self._last)
+
+        with self._news:
+            if not self._news.wait_for(is_there, START):
+                raise RuntimeError(f"no {wanted!r} within {START} s:\n{''.join(self._last)}")
+
+
+class LabPage:
+    """A notebook in a JupyterLab page.
+
+    Attributes:
+        page: Playwright's page.
+        problems: what the browser's console reported as errors.
+    """
+
+    def __init__(self, browser, screenshots, width=1400, height=1000):
+        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(PATIENCE)
+        self.problems = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        self._screenshots, self._taken = screenshots, 0
+
+    def _note(self, message):
+        if message.type == "error":
+            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def open(self, address, token, notebook):
+        """Opens a notebook alone in the window and waits for its kernel."""
+        self.page.goto(f"{address}/doc/tree/{notebook}?token={token}")
+        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext")
+        self._finish("""async () => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            await panel.context.ready;
+            await panel.sessionContext.ready;
+            const kernel = panel.sessionContext.session.kernel;
+            window.kernelErrors = [];
+            kernel.iopubMessage.connect((_, {header, content}) => {
+                const text = content.text ?? "";
+                if (header.msg_type === "error" || text.includes("Traceback"))
+                    window.kernelErrors.push(content.evalue ?? text);
+            });
+        }""")
+
+    def run_all(self, patience=PATIENCE):
+        """Runs all cells."""
+        self._command("notebook:run-all-cells", patience)
+
+    def run_up_to(self, source, patience=PATIENCE):
+        """Runs the cells down to the one that begins with `source`."""
+        self.page.evaluate(
+            """source => {
+                const notebook = window.jupyterapp.shell.currentWidget.content;
+                notebook.activeCellIndex = notebook.widgets.findIndex(
+                    cell => cell.model.sharedModel.getSource().startsWith(source));
+            }""",
+            source,
+        )
+        self._command("notebook:run-all-above", patience)
+        self._command("notebook:run-cell", patience)
+
+    def errors(self):
+        """What went wrong so far, in the browser, in callbacks or in cells."""
+        return [*self.problems, *self.page.evaluate("window.kernelErrors")]
+
+    def screenshot(self, name, element=None):
+        """Keeps a picture of the page, or of one element, for a person to look at."""
+        self._taken += 1
+        file = self._screenshots / f"{self._taken:02d}_{name}.png"
+        (element or self.page).screenshot(path=file)
+
+    def _command(self, name, patience):
+        self._finish(f"() => window.jupyterapp.commands.execute('{name}')", patience)
+
+    def _finish(self, action, patience=PATIENCE):
+        """Awaits a JavaScript action, which `evaluate` alone would do without any limit."""
+        self.page.evaluate(f"""() => {{
+            window.tripletlibFinished = false;
+            ({action})().then(
+                () => {{ window.tripletlibFinished = true; }},
+                error => {{ window.tripletlibFinished = String(error); }});
+        }}""")
+        self.page.wait_for_function("window.tripletlibFinished !== false", timeout=patience)
+        assert self.page.evaluate("window.tripletlibFinished") is True, self.page.evaluate(
+            "window.tripletlibFinished"
+        )

@@ -1,0 +1,242 @@
+"""The query browser of notebook 05 in a real browser, held against the library's own answers."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from lab_driver import SECOND
+from PIL import Image
+from playwright.sync_api import expect
+
+from tripletlib.answers import judge
+from tripletlib.evaluation import evaluate_embeddings
+from tripletlib.reranking import k_reciprocal
+from tripletlib.retrieval import open_retrieval
+
+RUN_ALL = 400 * SECOND  # the first time, the people are drawn
+TOP = 20
+
+
+@pytest.fixture(scope="module")
+def library():
+    """What the notebook shows, computed without it."""
+    return Library(open_retrieval(progress="off"))
+
+
+class Library:
+    def __init__(self, retrieval):
+        self.retrieval = retrieval
+        self.reranked = {}
+
+    def answers(self, kind, index, k1=None):
+        query = self.retrieval.query if kind == "query" else self.retrieval.gallery
+        gallery = self.retrieval.gallery
+        if k1 is None:
+            row = np.linalg.norm(gallery.embeddings - query.embeddings[index], axis=1)
+        else:
+            row = self.rerank(k1)[index]
+        itself = index if kind == "gallery" else None
+        return judge(row, gallery.pids, gallery.camids, query.pids[index], query.camids[index], itself)
+
+    def rerank(self, k1):
+        if k1 not in self.reranked:
+            tables = self.retrieval.query, self.retrieval.gallery
+            self.reranked[k1] = k_reciprocal(*(t.embeddings for t in tables), k1=k1)
+        return self.reranked[k1]
+
+
+class Widget:
+    """The parts of the query browser on the page."""
+
+    def __init__(self, page):
+        self.page = page
+        self.root = page.locator(".browser")
+        self.results = self.part("results").locator(".picture-group")
+        self.queries = self.part("queries").locator(".picture-card")
+        self.message = self.part("message")
+
+    def part(self, name):
+        return self.root.locator(f".browser-{name}")
+
+    def cards(self, group=0):
+        return self.results.nth(group).locator(".picture-card")
+
+    def expect_answers(self, answers, group=0):
+        """The list on the page is the library's: pictures in order, verdicts, AP."""
+        places = answers.top(TOP, with_junk=False)
+        cards = self.cards(group)
+        # Neighbours at (nearly) equal distance may change places, so the first and the set count.
+        expect(cards.first).to_have_attribute("data-key", f"gallery:{places[0].index}")
+        expect(cards).to_have_count(TOP)
+        shown = cards.evaluate_all("cards => cards.map(card => [card.dataset.key, card.title])")
+        distances = dict(zip(answers.order.tolist(), answers.distances, strict=True))
+        in_page_order = [distances[int(key.split(":")[1])] for key, _ in shown]
+        np.testing.assert_allclose(
+            in_page_order, [place.distance for place in places], rtol=1e-3, atol=1e-4
+        )
+        verdicts = dict(zip(answers.order.tolist(), answers.verdicts, strict=True))
+        for rank, (key, title) in enumerate(shown, start=1):
+            assert title.startswith(f"rank {rank}, {verdicts[int(key.split(':')[1])]},")
+        if answers.first_right:
+            expect(self.results.nth(group).locator(".picture-title")).to_contain_text(
+                f"AP {answers.average_precision:.1%}"
+            )
+
+
+@pytest.fixture
+def widget(open_notebook):
+    lab = open_notebook("05_query_browser.ipynb")
+    lab.run_all(RUN_ALL)
+    widget = Widget(lab.page)
+    widget.root.scroll_into_view_if_needed()
+    widget.screenshot = lab.screenshot
+    expect(widget.cards()).to_have_count(TOP)
+    return widget
+
+
+def test_a_session_with_the_query_browser(widget, library, tmp_path, lab_folder):
+    widget.expect_answers(library.answers("query", 0))
+    widget.screenshot("opened")
+
+    sort_and_choose_a_query(widget, library)
+    walk_with_the_keyboard_and_go_back(widget, library)
+    rerank_and_change_k1(widget, library)
+    hand_in_pictures(widget, tmp_path)
+    choose_in_the_map(widget)
+    save(widget, lab_folder)
+    narrow_window(widget)
+
+
+def sort_and_choose_a_query(widget, library):
+    widget.part("order").locator("select").select_option("best AP first")
+    tables = library.retrieval.query, library.retrieval.gallery
+    precision = evaluate_embeddings(*tables).average_precision
+    expect(widget.queries.first).to_contain_text(f"AP {precision.max():.1%}")
+    chosen = widget.queries.nth(3)
+    kind, index = chosen.get_attribute("data-key").split(":")
+    chosen.click()
+    expect(widget.part("facts")).to_contain_text(f"Query {index} ")
+    expect(widget.part("queries").locator("[aria-current]")).to_have_attribute(
+        "data-key", f"{kind}:{index}"
+    )
+    answers = library.answers(kind, int(index))
+    expect(widget.part("facts")).to_contain_text(f"{answers.average_precision:.1%}")
+    widget.expect_answers(answers)
+    widget.screenshot("query_chosen")
+    widget.query = int(index)
+
+
+def walk_with_the_keyboard_and_go_back(widget, library):
+    widget.cards().first.focus()
+    widget.page.keyboard.press("ArrowRight")
+    widget.page.keyboard.press("ArrowRight")
+    expect(widget.cards().nth(2)).to_be_focused()
+    widget.page.keyboard.press("ArrowDown")
+    widget.page.keyboard.press("ArrowUp")
+    expect(widget.cards().nth(2)).to_be_focused()
+    key = widget.cards().nth(2).get_attribute("data-key")
+    widget.screenshot("keyboard_focus")
+    widget.page.keyboard.press("Enter")
+    index = int(key.split(":")[1])
+    expect(widget.part("facts")).to_contain_text(f"Gallery picture {index} ")
+    expect(widget.part("results").locator(f'[data-key="{key}"]')).to_have_count(0)
+    widget.expect_answers(library.answers("gallery", index))
+    widget.screenshot("walked")
+    widget.cards().nth(1).click()
+    expect(widget.part("back")).to_contain_text("back (3)")
+    widget.part("back").click()
+    expect(widget.part("facts")).to_contain_text(f"Gallery picture {index} ")
+    widget.part("back").click()
+    expect(widget.part("facts")).to_contain_text(f"Query {widget.query} ")
+    widget.expect_answers(library.answers("query", widget.query))
+
+
+def rerank_and_change_k1(widget, library):
+    widget.part("rerank").locator("input").check()
+    expect(widget.results).to_have_count(2)
+    widget.expect_answers(library.answers("query", widget.query), group=0)
+    widget.expect_answers(library.answers("query", widget.query, k1=20), group=1)
+    expect(widget.cards(1).first).to_contain_text(re.compile("[▲▼=]"))
+    widget.screenshot("reranked")
+    number = widget.part("k1").locator(".widget-readout")
+    number.click()
+    widget.page.keyboard.press("Control+a")
+    widget.page.keyboard.type("8")
+    widget.page.keyboard.press("Enter")
+    expect(widget.results.nth(1)).to_contain_text("k1 8")
+    widget.expect_answers(library.answers("query", widget.query, k1=8), group=1)
+    widget.screenshot("k1_is_8")
+    widget.part("show-junk").locator("input").check()
+    expect(widget.part("results").locator(".verdict-junk").first).to_be_visible()
+    widget.screenshot("with_junk")
+    widget.part("show-junk").locator("input").uncheck()
+    widget.part("rerank").locator("input").uncheck()
+    expect(widget.results).to_have_count(1)
+
+
+def hand_in_pictures(widget, tmp_path):
+    good, broken = tmp_path / "me & you.png", tmp_path / "broken.png"
+    Image.new("RGB", (60, 150), "darkgreen").save(good)
+    broken.write_bytes(good.read_bytes()[:60])
+    chooser = widget.part("upload").locator("input")
+    chooser.set_input_files(broken)
+    expect(widget.message.get_by_role("alert")).to_contain_text("broken.png cannot be read")
+    expect(widget.part("facts")).to_contain_text(f"Query {widget.query} ")  # nothing is lost
+    widget.screenshot("broken_upload")
+    too_large = tmp_path / "large.png"
+    too_large.write_bytes(bytes(8_000_001))
+    chooser.set_input_files(too_large)
+    expect(widget.message.get_by_role("alert")).to_contain_text("large.png has 8.0 MB")
+    chooser.set_input_files(good)
+    expect(widget.part("facts")).to_contain_text("Your picture me & you.png")
+    expect(widget.cards()).to_have_count(TOP)
+    expect(widget.message.get_by_role("alert")).to_have_count(0)
+    expect(widget.part("results").locator(".verdict-unknown")).to_have_count(TOP)
+    widget.screenshot("own_picture")
+
+
+def choose_in_the_map(widget):
+    plane = widget.part("map")
+    plane.scroll_into_view_if_needed()
+    point = plane.locator(".dot").nth(100)
+    point.hover(force=True)  # another point may lie above it: it answers just as well
+    tip = widget.page.locator(".bqplot_tooltip_div, .mark_tooltip").filter(has_text="Gallery picture")
+    expect(tip.first).to_be_visible()
+    widget.screenshot("map_hovered")
+    point.click(force=True)
+    expect(widget.part("facts")).to_contain_text("Gallery picture")
+    widget.screenshot("map_chosen")
+
+
+def save(widget, lab_folder):
+    for name, ending in (("save", "png"), ("export", "csv")):
+        widget.part(name).click()
+        expect(widget.message.get_by_role("status")).to_contain_text(f".{ending}")
+        path = widget.message.inner_text().removeprefix("Saved ").strip()
+        file = lab_folder / "runs" / "05_query_browser" / path.rsplit("/", 1)[1]
+        assert path == str(file)
+        widget.screenshot(f"saved_{ending}")
+        if ending == "png":
+            with Image.open(file) as picture:
+                picture.load()
+        else:
+            with file.open(encoding="utf-8", newline="") as stream:
+                ranked = [row for row in csv.DictReader(stream) if row["rank"]]
+            keys = [card.get_attribute("data-key") for card in widget.cards().all()]
+            assert len(keys) == TOP < len(ranked)
+            titles = [card.get_attribute("title") for card in widget.cards().all()]
+            for row, title in zip(ranked, titles, strict=False):
+                assert title.startswith(f"rank {row['rank']}, {row['verdict']}, ")
+
+
+def narrow_window(widget):
+    widget.page.set_viewport_size({"width": 900, "height": 1000})
+    widget.root.scroll_into_view_if_needed()
+    edges = widget.root.evaluate("""root => {
+        const right = root.getBoundingClientRect().right;
+        return [...root.querySelectorAll(".browser-results .picture-card, .browser-controls")]
+            .filter(part => part.getBoundingClientRect().right > right + 1).length;
+    }""")
+    assert edges == 0, "pictures stick out of a narrow page"
+    widget.screenshot("narrow")

@@ -1,0 +1,33 @@
+"""A retrieval with random pictures and clustered embeddings, for tests and measurements."""
+
+import numpy as np
+
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.retrieval import Retrieval
+
+
+def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spread=0.8, seed=0):
+    """Everybody in three cameras; the gallery begins with two distractors.
+
+    `embed` of the result takes the mean colours of a picture's upper and lower half.
+    """
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(people + 1, dim))
+
+    def table(count, part, first_pid):
+        pids = np.arange(count) % people + 1
+        pids[:first_pid] = 0
+        embeddings = centres[pids] + spread * rng.normal(size=(count, dim))
+        camids = np.arange(count) // people % 3 + 1
+        paths = np.array([f"{part}/{i:05d}.jpg" for i in range(count)])
+        return EmbeddingTable(embeddings.astype(np.float32), pids, camids, paths, 1, "none")
+
+    def embed(images):
+        halves = images.astype(np.float32).reshape(len(images), 6, -1).mean(2) / 255
+        return np.resize(halves, (len(images), dim))
+
+    query, found = table(queries, "query", 0), table(gallery, "gallery", 2)
+    pictures = [
+        rng.integers(0, 256, (count, 3, *size), dtype=np.uint8) for count in (queries, gallery)
+    ]
+    return Retrieval("toy <people>", query, found, *pictures, size, embed)
