@@ -76,9 +76,7 @@ def test_the_definitions_hold_picture_by_picture(gallery):
     expected = sorted(range(len(gallery)), key=lambda i: (distances[i], i))
     assert answers.order.tolist() == expected
     rank = 0
-    for index, verdict, given_rank in zip(
-        expected, answers.verdicts, answers.ranks, strict=True
-    ):
+    for index, verdict, given_rank in zip(expected, answers.verdicts, answers.ranks, strict=True):
         junk = pids[index] == -1 or (pids[index] == 1 and camids[index] == 1)
         rank += not junk
         assert given_rank == (0 if junk else rank)

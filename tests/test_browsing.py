@@ -110,9 +110,7 @@ def test_an_own_picture_is_an_extra_query_without_ap(browsing, retrieval, rerank
     embedding = browsing.uploads[0].embedding
     np.testing.assert_allclose(embedding[:6], np.repeat([1, 0, 0], 2), atol=1e-6)
     by_distance = euclidean(embedding, retrieval.gallery.embeddings)
-    np.testing.assert_allclose(
-        browsing.sight.before.distances, np.sort(by_distance), rtol=1e-4
-    )
+    np.testing.assert_allclose(browsing.sight.before.distances, np.sort(by_distance), rtol=1e-4)
     if rerank:
         queries = np.vstack([retrieval.query.embeddings, embedding])
         full = k_reciprocal(queries, retrieval.gallery.embeddings, **SMALL)[-1]

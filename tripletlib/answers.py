@@ -145,7 +145,9 @@ def judge(
         (array([1, 2, 0]), array([0, 1, 2]), ['junk', 'distractor', 'right'])
     """
     known = pid is not None and pid != DISTRACTOR
-    ranked = rank_gallery(distances, pid if known else DISTRACTOR, gallery_pids, camid, gallery_camids)
+    ranked = rank_gallery(
+        distances, pid if known else DISTRACTOR, gallery_pids, camid, gallery_camids
+    )
     in_order = gallery_pids[ranked.order]
     verdicts = np.select(
         [ranked.junk, np.full(len(in_order), not known), ranked.right, in_order == DISTRACTOR],

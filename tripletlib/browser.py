@@ -109,7 +109,10 @@ class QueryBrowser:
         places = sight.answers.top(sight.options.top_k, sight.options.show_junk)
         self.map.show(self.browsing.embedding(sight.asked), places)
         steps = self.browsing.steps_back
-        self.back.disabled, self.back.description = not steps, f"back ({steps})" if steps else "back"
+        self.back.disabled, self.back.description = (
+            not steps,
+            f"back ({steps})" if steps else "back",
+        )
 
     def _ask(self, asked: Asked) -> None:
         self.browsing.ask(asked)

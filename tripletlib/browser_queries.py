@@ -30,20 +30,30 @@ class QueryPanel:
     """
 
     def __init__(
-        self, browsing: Browsing, words: Words, messages: Messages, on_choose: Callable[[Asked], None]
+        self,
+        browsing: Browsing,
+        words: Words,
+        messages: Messages,
+        on_choose: Callable[[Asked], None],
     ) -> None:
         self._browsing, self._words, self._messages = browsing, words, messages
         self._first = 0  # place of the page's first query in the list
         self._list = browsing.queries()
         table = browsing.retrieval.query
-        cameras = [("all cameras", _ALL), *((f"camera {c}", int(c)) for c in np.unique(table.camids))]
+        cameras = [
+            ("all cameras", _ALL),
+            *((f"camera {c}", int(c)) for c in np.unique(table.camids)),
+        ]
         people = [str(pid) for pid in np.unique(table.pids)]
         self.order = ipywidgets.Dropdown(
             options=get_args(QueryOrder), value="as in the set", layout=_FULL
         )
         self.camera = ipywidgets.Dropdown(options=cameras, layout=_FULL)
         self.person = ipywidgets.Combobox(
-            options=people, placeholder="all people, or a number", continuous_update=False, layout=_FULL
+            options=people,
+            placeholder="all people, or a number",
+            continuous_update=False,
+            layout=_FULL,
         )
         self.grid = PictureGrid("queries", messages.guarded(lambda key: on_choose(asked_by(key))))
         self.earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries")
@@ -84,7 +94,9 @@ class QueryPanel:
             self._messages.say("Computing the AP of every query, once …")
         pid = int(person) if person.isdecimal() else None
         if person and pid is None:
-            raise ValueError(f"a person is a number such as {self.person.options[0]}, not {person!r}")
+            raise ValueError(
+                f"a person is a number such as {self.person.options[0]}, not {person!r}"
+            )
         camid = None if self.camera.value == _ALL else self.camera.value
         self._list = self._browsing.queries(order, camid, pid)
         self._first = 0

@@ -8,7 +8,15 @@ import ipywidgets
 
 from tripletlib.browser_curve import PrecisionRecallCurve
 from tripletlib.browser_messages import Messages
-from tripletlib.browser_text import CURVE_LEGEND, LEGEND, Words, asked_by, facts, heading, why_sentences
+from tripletlib.browser_text import (
+    CURVE_LEGEND,
+    LEGEND,
+    Words,
+    asked_by,
+    facts,
+    heading,
+    why_sentences,
+)
 from tripletlib.browsing import K_MAX, Asked, Options, Sight
 from tripletlib.picture_widgets import PictureGrid
 

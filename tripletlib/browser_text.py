@@ -19,7 +19,9 @@ LEGEND = (
     '<span class="mark-junk">junk: same person and camera, skipped</span></div>'
 )
 
-CURVE_LEGEND = '<span class="line-before">━ by distance</span> <span class="line-after">╍ re-ranked</span>'
+CURVE_LEGEND = (
+    '<span class="line-before">━ by distance</span> <span class="line-after">╍ re-ranked</span>'
+)
 MAP_LEGEND = "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚ ▼</b> wrong, distractor"
 
 
@@ -108,7 +110,9 @@ class Words:
         """The ranked list; re-ranked, with the way each picture went, beside the one before."""
         after, options = sight.after, sight.options
         if after is None:
-            return [self._group(sight, sight.before, self._title("Ranked by distance", sight.before))]
+            return [
+                self._group(sight, sight.before, self._title("Ranked by distance", sight.before))
+            ]
         size = len(self._browsing.retrieval.gallery)
         old, new = sight.before.rank_by_index(size), after.rank_by_index(size)
         settings = f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
@@ -123,7 +127,9 @@ class Words:
         """The two pictures that say why a ranking is as good or bad as it is."""
         places = answers.nearest_wrong(), answers.farthest_right()
         cards = [self.place_card(place) for place in places if place is not None]
-        return Group(cards, empty="Nobody knows whom the query shows, so nothing is right or wrong.")
+        return Group(
+            cards, empty="Nobody knows whom the query shows, so nothing is right or wrong."
+        )
 
     def _group(
         self,

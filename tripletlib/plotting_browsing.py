@@ -96,9 +96,7 @@ def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
 
 
 def _draw_curve(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
-    for (name, answers), (colour, style) in zip(
-        lists, ((BLUE, "-"), (ORANGE, "--")), strict=False
-    ):
+    for (name, answers), (colour, style) in zip(lists, ((BLUE, "-"), (ORANGE, "--")), strict=False):
         curve = answers.curve()
         assert curve is not None  # drawn only where there is a right answer
         ax.plot(*curve, style, color=colour, lw=2, label=name)

@@ -37,7 +37,9 @@ class Library:
         else:
             row = self.rerank(k1)[index]
         itself = index if kind == "gallery" else None
-        return judge(row, gallery.pids, gallery.camids, query.pids[index], query.camids[index], itself)
+        return judge(
+            row, gallery.pids, gallery.camids, query.pids[index], query.camids[index], itself
+        )
 
     def rerank(self, k1):
         if k1 not in self.reranked:
@@ -201,7 +203,9 @@ def choose_in_the_map(widget):
     plane.scroll_into_view_if_needed()
     point = plane.locator(".dot").nth(100)
     point.hover(force=True)  # another point may lie above it: it answers just as well
-    tip = widget.page.locator(".bqplot_tooltip_div, .mark_tooltip").filter(has_text="Gallery picture")
+    tip = widget.page.locator(".bqplot_tooltip_div, .mark_tooltip").filter(
+        has_text="Gallery picture"
+    )
     expect(tip.first).to_be_visible()
     widget.screenshot("map_hovered")
     point.click(force=True)
