@@ -16,7 +16,8 @@ from tripletlib.answers import Verdict
 from tripletlib.browser import QueryBrowser
 from tripletlib.browser_map import GalleryMap
 from tripletlib.browser_queries import PAGE
-from tripletlib.browsing import Asked, Browsing, Options
+from tripletlib.browsing import Browsing
+from tripletlib.lookup import Asked, Options
 from tripletlib.picture_widgets import Card, Group, PictureGrid, PictureUpload
 from tripletlib.plotting_browsing import draw_sight
 from tripletlib.thumbnails import Thumbnails

@@ -6,9 +6,10 @@ from PIL import Image
 from toy_retrieval import make_retrieval
 
 from tripletlib.answers import Verdict
-from tripletlib.browsing import Asked, Browsing, Options
+from tripletlib.browsing import Browsing
 from tripletlib.decoding import UnreadableImageError
 from tripletlib.evaluation import rank_gallery
+from tripletlib.lookup import Asked, Options
 from tripletlib.ranking_file import write_ranking
 from tripletlib.reranking import k_reciprocal
 
@@ -61,11 +62,11 @@ def test_reranking_gives_the_query_s_row_of_the_full_result(browsing, retrieval)
 
 def test_neighbours_are_searched_once(browsing, monkeypatch):
     browsing.change(rerank=True)
-    index = browsing._index
+    index = browsing.lookup._index
     for change in ({"k1": 7}, {"k2": 2}, {"lambda_value": 0.9}, {"rerank": False}):
         browsing.change(**change)
     browsing.ask(Asked("gallery", 4))
-    assert browsing._index is index
+    assert browsing.lookup._index is index
 
 
 def test_walking_through_the_gallery_and_back(browsing):
@@ -107,7 +108,7 @@ def test_an_own_picture_is_an_extra_query_without_ap(browsing, retrieval, rerank
     answers = browsing.sight.answers
     assert set(answers.verdicts) == {Verdict.UNKNOWN}
     assert np.isnan(answers.average_precision)
-    embedding = browsing.uploads[0].embedding
+    embedding = browsing.lookup.uploads[0].embedding
     np.testing.assert_allclose(embedding[:6], np.repeat([1, 0, 0], 2), atol=1e-6)
     by_distance = euclidean(embedding, retrieval.gallery.embeddings)
     np.testing.assert_allclose(browsing.sight.before.distances, np.sort(by_distance), rtol=1e-4)
@@ -115,7 +116,7 @@ def test_an_own_picture_is_an_extra_query_without_ap(browsing, retrieval, rerank
         queries = np.vstack([retrieval.query.embeddings, embedding])
         full = k_reciprocal(queries, retrieval.gallery.embeddings, **SMALL)[-1]
         np.testing.assert_allclose(answers.distances, full[answers.order], atol=1e-5)
-    assert browsing.image(Asked("upload", 0)).shape == (3, 128, 64)
+    assert browsing.lookup.image(Asked("upload", 0)).shape == (3, 128, 64)
     browsing.back()
     assert browsing.sight.asked == Asked("query", 0)
 
@@ -132,7 +133,7 @@ def test_what_fails_changes_nothing(browsing):
             browsing.ask(asked)
     assert browsing.sight is sight
     assert browsing.steps_back == 1
-    assert not browsing.uploads
+    assert not browsing.lookup.uploads
 
 
 def test_queries_by_ap_camera_and_person(browsing, retrieval):

@@ -91,7 +91,7 @@ class Answers:
         """The places down to rank `k`, and on the way, if asked for, the junk."""
         last = int(np.searchsorted(np.maximum.accumulate(self.ranks), k + 1))
         kept = np.arange(last) if with_junk else np.flatnonzero(self.ranks[:last])
-        return [self[position] for position in kept]
+        return [self[int(position)] for position in kept]
 
     def nearest_wrong(self) -> Place | None:
         """The nearest picture that is no right answer though it is ranked; None without one."""
@@ -144,10 +144,9 @@ def judge(
         >>> answers.order, answers.ranks, answers.verdicts.tolist()
         (array([1, 2, 0]), array([0, 1, 2]), ['junk', 'distractor', 'right'])
     """
-    known = pid is not None and pid != DISTRACTOR
-    ranked = rank_gallery(
-        distances, pid if known else DISTRACTOR, gallery_pids, camid, gallery_camids
-    )
+    asked_pid = DISTRACTOR if pid is None else pid
+    known = asked_pid != DISTRACTOR
+    ranked = rank_gallery(distances, asked_pid, gallery_pids, camid, gallery_camids)
     in_order = gallery_pids[ranked.order]
     verdicts = np.select(
         [ranked.junk, np.full(len(in_order), not known), ranked.right, in_order == DISTRACTOR],

@@ -14,7 +14,8 @@ from tripletlib.browser_messages import Messages
 from tripletlib.browser_queries import QueryPanel
 from tripletlib.browser_results import ResultPanel
 from tripletlib.browser_text import MAP_LEGEND, Words, heading
-from tripletlib.browsing import Asked, Browsing, Options
+from tripletlib.browsing import Browsing
+from tripletlib.lookup import DEFAULTS, FIRST_QUERY, Asked, Options
 from tripletlib.picture_widgets import MAX_UPLOAD_BYTES, PictureUpload
 from tripletlib.plotting_browsing import draw_sight
 from tripletlib.progress import in_live_notebook
@@ -44,8 +45,8 @@ class QueryBrowser:
         self,
         retrieval: Retrieval,
         folder: Path,
-        asked: Asked = Asked("query", 0),  # noqa: B008, it cannot change
-        options: Options = Options(),  # noqa: B008
+        asked: Asked = FIRST_QUERY,
+        options: Options = DEFAULTS,
     ) -> None:
         self.browsing = Browsing(retrieval, asked, options)
         self._folder = folder
@@ -89,7 +90,7 @@ class QueryBrowser:
         bottom = ipywidgets.HBox([self.results.why_box(), self.results.curve_box(), map_box])
         right = ipywidgets.VBox([top, self.results.legend, self.results.grid, bottom])
         left = ipywidgets.VBox([self.queries.widget, self.upload])
-        retrieval = self.browsing.retrieval
+        retrieval = self.browsing.lookup.retrieval
         sizes = f"{len(retrieval.query):,} queries · {len(retrieval.gallery):,} gallery pictures"
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
         body = ipywidgets.HBox([left, right])
@@ -107,7 +108,7 @@ class QueryBrowser:
         self.queries.show()
         self.results.show(sight)
         places = sight.answers.top(sight.options.top_k, sight.options.show_junk)
-        self.map.show(self.browsing.embedding(sight.asked), places)
+        self.map.show(self.browsing.lookup.embedding(sight.asked), places)
         steps = self.browsing.steps_back
         self.back.disabled, self.back.description = (
             not steps,
@@ -153,7 +154,7 @@ class QueryBrowser:
 
     def _export(self) -> None:
         file = self._file("csv")
-        write_ranking(file, self.browsing.sight, self.browsing.retrieval.gallery)
+        write_ranking(file, self.browsing.sight, self.browsing.lookup.retrieval.gallery)
         self.messages.say(f"Saved {file}")
 
     def _file(self, ending: str) -> Path:

@@ -86,7 +86,12 @@ class GalleryMap:
     def _scatter(self, name: str, **look: Any) -> Any:
         points = self.points[self._indices.setdefault(name, np.zeros(0, int))]
         mark = bqplot.Scatter(
-            x=points[:, 0], y=points[:, 1], scales=self._scales, tooltip=self._tip, **look
+            x=points[:, 0],
+            y=points[:, 1],
+            scales=self._scales,
+            tooltip=self._tip,
+            tooltip_style={"opacity": 1},
+            **look,
         )
         mark.on_hover(lambda _, event: self._hovered(name, event))
         mark.on_element_click(

@@ -8,12 +8,13 @@ import numpy as np
 
 from tripletlib.browser_messages import Messages
 from tripletlib.browser_text import Words, asked_by, heading, key_of
-from tripletlib.browsing import Asked, Browsing, QueryOrder
+from tripletlib.browsing import Browsing, QueryOrder
+from tripletlib.lookup import Asked
 from tripletlib.picture_widgets import Group, PictureGrid
 
 PAGE = 12  # queries shown at once
 _ALL = -1  # the camera menu's first entry; with None as its value, nothing would be shown
-_FULL = ipywidgets.Layout(width="100%")
+_WIDE = ipywidgets.Layout(width="auto", flex="1 1 0%", min_width="0")
 
 
 class QueryPanel:
@@ -39,21 +40,21 @@ class QueryPanel:
         self._browsing, self._words, self._messages = browsing, words, messages
         self._first = 0  # place of the page's first query in the list
         self._list = browsing.queries()
-        table = browsing.retrieval.query
+        table = browsing.lookup.retrieval.query
         cameras = [
             ("all cameras", _ALL),
             *((f"camera {c}", int(c)) for c in np.unique(table.camids)),
         ]
         people = [str(pid) for pid in np.unique(table.pids)]
         self.order = ipywidgets.Dropdown(
-            options=get_args(QueryOrder), value="as in the set", layout=_FULL
+            options=get_args(QueryOrder), value="as in the set", layout=_WIDE
         )
-        self.camera = ipywidgets.Dropdown(options=cameras, layout=_FULL)
+        self.camera = ipywidgets.Dropdown(options=cameras, layout=_WIDE)
         self.person = ipywidgets.Combobox(
             options=people,
             placeholder="all people, or a number",
             continuous_update=False,
-            layout=_FULL,
+            layout=_WIDE,
         )
         self.grid = PictureGrid("queries", messages.guarded(lambda key: on_choose(asked_by(key))))
         self.earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries")

@@ -17,7 +17,7 @@ from tripletlib.browser_text import (
     heading,
     why_sentences,
 )
-from tripletlib.browsing import K_MAX, Asked, Options, Sight
+from tripletlib.lookup import K_MAX, Asked, Options, Sight
 from tripletlib.picture_widgets import PictureGrid
 
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only

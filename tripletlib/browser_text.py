@@ -6,7 +6,8 @@ from html import escape
 import numpy as np
 
 from tripletlib.answers import Answers, Place, Verdict
-from tripletlib.browsing import Asked, Browsing, Sight
+from tripletlib.browsing import Browsing
+from tripletlib.lookup import Asked, Sight
 from tripletlib.picture_widgets import Card, Group
 from tripletlib.splits import DISTRACTOR
 from tripletlib.thumbnails import Thumbnails
@@ -60,11 +61,11 @@ class Words:
 
     def source(self, asked: Asked) -> str:
         """The picture's `data:` address."""
-        return self._thumbnails(asked, self._browsing.image(asked))
+        return self._thumbnails(asked, self._browsing.lookup.image(asked))
 
     def who(self, asked: Asked) -> str:
         """Whom a picture shows."""
-        pid, _ = self._browsing.pid_and_camid(asked)
+        pid, _ = self._browsing.lookup.pid_and_camid(asked)
         if pid is None:
             return "unknown person"
         return "distractor" if pid == DISTRACTOR else f"person {pid}"
@@ -72,8 +73,8 @@ class Words:
     def name(self, asked: Asked) -> str:
         """What a picture is called in a title."""
         if asked.kind == "upload":
-            return f"Your picture {self._browsing.uploads[asked.index].name}"
-        _, camid = self._browsing.pid_and_camid(asked)
+            return f"Your picture {self._browsing.lookup.uploads[asked.index].name}"
+        _, camid = self._browsing.lookup.pid_and_camid(asked)
         kind = "Query" if asked.kind == "query" else "Gallery picture"
         return f"{kind} {asked.index} · {self.who(asked)} · camera {camid}"
 
@@ -82,7 +83,7 @@ class Words:
         asked, mark = Asked("query", index), ""
         if self._browsing.knows_scores:
             mark = f"AP {percent(self._browsing.scores.average_precision[index])}"
-        _, camid = self._browsing.pid_and_camid(asked)
+        _, camid = self._browsing.lookup.pid_and_camid(asked)
         description = " · ".join(filter(None, (self.name(asked), mark)))
         lines = (self.who(asked), f"camera {camid}")
         return Card(key_of(asked), self.source(asked), description, mark=mark, lines=lines)
@@ -90,7 +91,7 @@ class Words:
     def place_card(self, place: Place, moved: str = "", moved_words: str = "") -> Card:
         """A gallery picture in a ranked list."""
         asked = Asked("gallery", place.index)
-        _, camid = self._browsing.pid_and_camid(asked)
+        _, camid = self._browsing.lookup.pid_and_camid(asked)
         position = "junk, not ranked" if place.verdict == Verdict.JUNK else f"rank {place.rank}"
         facts = (position, place.verdict, self.who(asked), f"camera {camid}")
         description = ", ".join((*facts, f"distance {place.distance:.3f}"))
@@ -113,7 +114,7 @@ class Words:
             return [
                 self._group(sight, sight.before, self._title("Ranked by distance", sight.before))
             ]
-        size = len(self._browsing.retrieval.gallery)
+        size = len(self._browsing.lookup.retrieval.gallery)
         old, new = sight.before.rank_by_index(size), after.rank_by_index(size)
         settings = f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
         title = self._title(f"After re-ranking ({settings})", after)
@@ -176,8 +177,7 @@ def facts(sight: Sight) -> str:
     rows = {
         "average precision (AP)": " → ".join(precisions),
         "first right answer at rank": " → ".join(firsts),
-        "right answers": f"{int(sight.before.right.sum())}",
-        "skipped as junk": f"{junk}",
+        "right answers (junk)": f"{int(sight.before.right.sum())} ({junk})",
     }
     tiles = (f"<div><span>{name}</span><b>{value}</b></div>" for name, value in rows.items())
     return f'<div class="facts">{"".join(tiles)}</div>'

@@ -64,7 +64,7 @@ class PictureGrid(anywidget.AnyWidget):
     _esm = _FOLDER / "picture_grid.js"
     _css = _FOLDER / "browser.css"
     label = traitlets.Unicode().tag(sync=True)
-    groups = traitlets.List().tag(sync=True)
+    groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, label: str, on_choose: Callable[[str], None]) -> None:

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tripletlib.answers import Answers, Place, Verdict
-from tripletlib.browsing import Asked, Browsing
+from tripletlib.browsing import Browsing
+from tripletlib.lookup import Asked
 from tripletlib.plotting import BLUE, GREEN, GREY, ORANGE, VERMILION
 
 _LOOKS = {  # frame's colour, its dashes, mark
@@ -38,9 +39,9 @@ def draw_sight(browsing: Browsing, columns: int = 10) -> Figure:
     has_curve = bool(sight.before.first_right)
     heights = [1.8 * len(lists), 2.6 if has_curve else 0.4]
     figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.3))
-    above, below = figure.subfigures(2, height_ratios=heights)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     rows = above.subplots(len(lists), columns + 1, squeeze=False)
-    ranks = sight.before.rank_by_index(len(browsing.retrieval.gallery))
+    ranks = sight.before.rank_by_index(len(browsing.lookup.retrieval.gallery))
     for row, (name, answers) in zip(rows, lists, strict=True):
         _draw_query(row[0], browsing, name)
         places = answers.top(columns, sight.options.show_junk)[:columns]
@@ -52,15 +53,15 @@ def draw_sight(browsing: Browsing, columns: int = 10) -> Figure:
         _draw_curve(curve, lists)
     else:
         below.text(0.02, 0.5, "No right answer is known, so there is no AP and no curve.")
-    figure.suptitle(browsing.retrieval.name)
+    figure.suptitle(browsing.lookup.retrieval.name)
     return figure
 
 
 def _draw_query(ax: Axes, browsing: Browsing, name: str) -> None:
     asked = browsing.sight.asked
-    pid, camid = browsing.pid_and_camid(asked)
+    pid, camid = browsing.lookup.pid_and_camid(asked)
     who = "your picture" if pid is None else f"person {pid}\ncamera {camid}"
-    _show(ax, browsing.image(asked), f"{who}\n{name}", "black")
+    _show(ax, browsing.lookup.image(asked), f"{who}\n{name}", "black")
 
 
 def _draw_row(
@@ -75,8 +76,8 @@ def _draw_row(
             up = int(before[place.index]) - place.rank
             text += f"  {'▲' if up > 0 else '▼'}{abs(up)}" if up else "  ="
         asked = Asked("gallery", place.index)
-        _, camid = browsing.pid_and_camid(asked)
-        _show(ax, browsing.image(asked), f"{text}\n{place.distance:.3g} · c{camid}", colour)
+        _, camid = browsing.lookup.pid_and_camid(asked)
+        _show(ax, browsing.lookup.image(asked), f"{text}\n{place.distance:.3g} · c{camid}", colour)
         ax.spines[:].set(visible=True, color=colour, lw=2.5, ls=dashes, capstyle="butt")
         if place.verdict == Verdict.JUNK:
             ax.images[0].set_alpha(0.4)

@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from tripletlib.browsing import Sight
 from tripletlib.embedding import EmbeddingTable
+from tripletlib.lookup import Sight
 
 
 def write_ranking(file: Path, sight: Sight, gallery: EmbeddingTable) -> None:

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections import deque
 from contextlib import contextmanager
-from pathlib import Path
 
 from playwright.sync_api import expect
 

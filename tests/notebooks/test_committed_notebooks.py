@@ -33,7 +33,7 @@ def code_cells(notebook):
 
 
 def test_there_are_notebooks_and_parameter_files():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
     assert PARAMETER_FILES
 
 
