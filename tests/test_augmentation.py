@@ -55,3 +55,13 @@ def test_equal_images_are_cropped_differently():
 def test_values_stay_in_range_at_any_size(size):
     result = random_crop_flip(torch.rand(4, 3, *size), generator())
     assert 0 <= result.min() <= result.max() <= 1
+
+
+def test_an_image_gets_the_same_crop_however_the_batch_is_dealt_out():
+    images = torch.rand(7, 3, 16, 8)
+    whole, one, other = generator(), generator(), generator()
+    expected = random_crop_flip(images, whole)
+    parts = random_crop_flip(images[:3], one, 0, 7), random_crop_flip(images[3:], other, 3, 7)
+    torch.testing.assert_close(torch.cat(parts), expected)
+    for end in (one, other):  # and all go on with the same random numbers
+        assert torch.equal(end.get_state(), whole.get_state())

@@ -212,7 +212,7 @@ def test_weights_come_back_from_a_checkpoint():
 
 def test_a_training_without_jupyter_needs_nothing_of_it(write):
     code = (
-        "import sys; from tripletlib.experiment import main\n"
+        "import sys; from tripletlib.command_line import main\n"
         f"assert main([{str(write())!r}, '--embed']) == 0\n"
         "top = {name.partition('.')[0] for name in sys.modules}\n"
         "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "

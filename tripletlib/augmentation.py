@@ -7,12 +7,17 @@ from torch import Tensor
 ENLARGEMENT = 9 / 8
 
 
-def random_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_crop_flip(
+    images: Tensor, generator: torch.Generator, first: int = 0, total: int | None = None
+) -> Tensor:
     """Enlarges each image by an eighth, crops its old size at a random place, flips every other.
 
     Args:
         images: float `[B, C, H, W]`.
         generator: a CPU generator; it draws for all devices, so that a run can be resumed.
+        first: place of the first image in the batch that it is a part of.
+        total: size of that batch; None if `images` is all of it. The generator draws for the whole
+            batch, so that an image gets the same crop however the batch is dealt out.
 
     Returns:
         Images `[B, C, H, W]`, in channels-last memory order.
@@ -28,11 +33,12 @@ def random_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = images.shape
     larger_size = (round(height * ENLARGEMENT), round(width * ENLARGEMENT))
     larger = F.interpolate(images, larger_size, mode="bilinear", align_corners=False)
-    rows = _windows(larger_size[0], height, count, generator)  # [B, H]
-    columns = _windows(larger_size[1], width, count, generator)  # [B, W]
-    flipped = torch.rand(count, generator=generator) < 0.5
+    whole = count if total is None else total
+    rows = _windows(larger_size[0], height, whole, generator)  # [whole, H]
+    columns = _windows(larger_size[1], width, whole, generator)  # [whole, W]
+    flipped = torch.rand(whole, generator=generator) < 0.5
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = (part[first : first + count].to(images.device) for part in (rows, columns))
     each = torch.arange(count, device=images.device)
     # Reading pixels with their channels together, [B, H, W, C], is a copy of contiguous pieces.
     cropped = larger.permute(0, 2, 3, 1)[each[:, None, None], rows[:, :, None], columns[:, None]]

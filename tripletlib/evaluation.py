@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tripletlib import distributed
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.hardware import choose_device
@@ -154,32 +155,9 @@ def evaluate_blocks(
         >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
         0.75
     """
-    if max_rank < 1:
-        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
     answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
-    counts = answers.count_right()  # [Q]
-    if not counts.any():
-        raise ValueError(
-            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
-            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
-        )
-    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
-    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
-    starts = np.cumsum(counts) - counts
-    ranks = np.empty(counts.sum(), dtype=np.int64)
-    seen = np.zeros(answers.queries, dtype=bool)
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if seen[query]:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            own = slice(starts[query], starts[query] + counts[query])
-            ranks[own] = right_ranks(row, *answers.of(query))
-            seen[query] = True
-    if not seen.all():
-        raise ValueError(
-            f"{np.count_nonzero(~seen)} of {answers.queries} queries are in no block, first query "
-            f"{np.argmin(seen)}"
-        )
+    counts = _count_right(answers, max_rank)  # [Q]
+    ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
     return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
@@ -194,7 +172,9 @@ def evaluate_embeddings(
 ) -> RetrievalScores:
     """Scores of two embedding tables, in memory for `block` queries at a time.
 
-    The distances are computed on the device; the ranks are counted on the CPU.
+    The distances are computed on the device; the ranks are counted on the CPU. In a process group,
+    such as torchrun's, each process does so for its share of the queries, and each returns the
+    scores of all.
 
     Args:
         query: Q embeddings.
@@ -221,10 +201,54 @@ def evaluate_embeddings(
     """
     if block < 1:
         raise ValueError(f"block must be at least 1 query, got {block}")
-    tables = query.embeddings, gallery.embeddings
-    blocks = _distance_blocks(*tables, metric, block, choose_device(device))
     labels = query.pids, gallery.pids, query.camids, gallery.camids
-    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+    answers = Answers(*labels, camera_filter)
+    counts = _count_right(answers, max_rank)  # [Q]
+    processes = distributed.current()
+    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
+    blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
+    ranks = processes.gather_objects(_rank_blocks(blocks, answers, counts, share))
+    return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
+
+
+def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+    counts = answers.count_right()
+    if not counts.any():
+        camera_filter = answers.camids is not None
+        raise ValueError(
+            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
+            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
+        )
+    return counts
+
+
+def _rank_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]],
+    answers: Answers,
+    counts: np.ndarray,
+    share: slice,
+) -> np.ndarray:
+    """Ranks of the right answers of a share of the queries, one query after the other."""
+    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
+    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
+    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
+    ranks = np.empty(counts[share].sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen[share].all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
+            f"query {share.start + np.argmin(seen[share])}"
+        )
+    return ranks
 
 
 def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
@@ -252,9 +276,14 @@ def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> Retrieva
 
 
 def _distance_blocks(
-    query: np.ndarray, gallery: np.ndarray, metric: Metric, block: int, device: torch.device
+    query: np.ndarray,
+    gallery: np.ndarray,
+    metric: Metric,
+    block: int,
+    device: torch.device,
+    share: slice,
 ) -> Iterator[tuple[int, Tensor]]:
     on_device = torch.as_tensor(gallery, device=device)
-    for start in range(0, len(query), block):
-        some = torch.as_tensor(query[start : start + block], device=device)
+    for start in range(share.start, share.stop, block):
+        some = torch.as_tensor(query[start : min(start + block, share.stop)], device=device)
         yield start, pairwise_distances(some, on_device, metric)

@@ -4,20 +4,22 @@ The notebook and the command line go through the same `Experiment`, so that a fi
 training in both.
 """
 
-import argparse
-import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import yaml
 
-from tripletlib.checkpoints import CheckpointError, load_checkpoint
+from tripletlib import distributed
+from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import started_by_torchrun
+from tripletlib.launching import launch
 from tripletlib.losses import Margin
 from tripletlib.market1501 import Market1501, ReidDataset, from_folders
 from tripletlib.models import LuNet
@@ -27,7 +29,7 @@ from tripletlib.reporting import EpochReport
 from tripletlib.settings import TrainingSettings
 from tripletlib.splits import Split
 from tripletlib.synthetic import write_synthetic_market
-from tripletlib.training import NonFiniteLossError, Resume, fit, seed_everything
+from tripletlib.training import Resume, fit, seed_everything
 
 # Parameters that shape what notebook 03 shows, and mean nothing to a training without pictures.
 NOTEBOOK_ONLY = frozenset({"checkpoint_step", "shown_identities"})
@@ -51,6 +53,8 @@ class Experiment:
         tta: test-time augmentation, see `embed`.
         checkpoint_every: steps between checkpoints.
         resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
+        processes: how many of this machine train together, see `train`. Under torchrun, which has
+            an option for this, it means nothing.
 
     The other attributes are those of `TrainingSettings`; 0 for `decay_start` and `decay_end`
     stands for a constant rate and 0 for `steps_per_epoch` for one look at the set.
@@ -81,6 +85,7 @@ class Experiment:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     tta: TestTimeAugmentation = "none"
     seed: int = 0
+    processes: int = 1
 
     @classmethod
     def from_file(cls, file: Path) -> Self:
@@ -155,7 +160,31 @@ class Experiment:
         callbacks: Sequence[Callable[[EpochReport], None]] = (),
         progress: Progress = "auto",
     ) -> History:
-        """Trains in the run folder, going on from a checkpoint if `resume` is set."""
+        """Trains in the run folder, going on from a checkpoint if `resume` is set.
+
+        With `processes` above 1 torchrun starts that many, which open the data set and make the
+        network themselves, from the experiment's parameters; their lines are shown, callbacks are
+        not called. `model` gets the trained weights at the end.
+
+        Args:
+            model: trained in place.
+            training: the split to train on.
+            callbacks: see `fit`.
+            progress: see `fit`.
+
+        Returns:
+            The `History`.
+
+        Raises:
+            ProcessesFailed: several processes ended with an error.
+
+        For the rest see `fit`.
+        """
+        if self.needs_launch:
+            self.launch()
+            self.load_weights(model)
+            model.eval()
+            return History.load(self.folder)
         return fit(
             model,
             training.images,
@@ -167,6 +196,28 @@ class Experiment:
             checkpoint_every=self.checkpoint_every,
             resume=self.resume,
         )
+
+    @property
+    def needs_launch(self) -> bool:
+        """Whether several processes are wanted and this is not one of them."""
+        return self.processes > 1 and not started_by_torchrun()
+
+    def launch(self, *options: str) -> None:
+        """Trains in `processes` processes, with options of the command line.
+
+        Raises:
+            ProcessesFailed: they ended with an error.
+            TrainingInterrupted: Ctrl-C, or the notebook's stop button; the steps taken are saved.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "experiment.yaml"
+            file.write_text(yaml.safe_dump(asdict(self)), encoding="utf-8")
+            try:
+                launch([str(file), *options], self.processes)
+            except KeyboardInterrupt:
+                saved = checkpoint_steps(self.folder / "checkpoints")
+                where = f"step {saved[-1]:,} is saved" if saved else "nothing is saved yet"
+                raise TrainingInterrupted(f"stopped; {where}; run it again to go on") from None
 
     def load_weights(self, model: LuNet, checkpoint_step: int | None = None) -> int:
         """Loads a checkpoint's weights from the run folder.
@@ -198,50 +249,50 @@ class Experiment:
             progress: see `tripletlib.progress`.
 
         Returns:
-            The table. A saved one of another step, augmentation or other pictures is made anew.
+            The table. A saved one of another step, augmentation or other pictures is made anew. In
+            a process group each process embeds its share and gets the whole; the first saves it.
         """
+        processes = distributed.current()
         file = self.folder / "embeddings" / f"{split.name}.npz"
         paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
-        if file.is_file():
-            saved = EmbeddingTable.load(file)
-            if (saved.step, saved.tta, saved.paths.tolist()) == (step, self.tta, paths):
-                return saved
-        embeddings = embed(model, split.images, 256, self.tta, self.precision, progress)
+        saved = processes.from_first(lambda: self._saved_table(file, paths, step))
+        if saved is not None:
+            return saved
+        images = split.images[processes.share(len(paths))]
+        mine = np.empty((0, self.embedding_dim), np.float32)
+        if len(images):
+            mine = embed(model, images, 256, self.tta, self.precision, progress)
+        embeddings = np.concatenate(processes.gather_objects(mine))
         table = EmbeddingTable(
             embeddings, split.pids, split.camids, np.array(paths), step, self.tta
         )
-        table.save(file)
+        processes.from_first(lambda: table.save(file))
         return table
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib.training`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tripletlib.training",
-        description="Train for person re-identification without Jupyter.",
-    )
-    parser.add_argument("params", type=Path, help="a file such as 03_market1501_original.yaml")
-    parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
-    options = parser.parse_args(arguments)
-    try:
-        experiment = Experiment.from_file(options.params)
-        run(experiment, embed_afterwards=options.embed)
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (TrainingInterrupted, NonFiniteLossError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    def _saved_table(self, file: Path, paths: list[str], step: int) -> EmbeddingTable | None:
+        if not file.is_file():
+            return None
+        saved = EmbeddingTable.load(file)
+        same = (saved.step, saved.tta, saved.paths.tolist()) == (step, self.tta, paths)
+        return saved if same else None
 
 
 def run(experiment: Experiment, embed_afterwards: bool) -> None:
-    """Trains, and embeds query and gallery if asked to."""
-    dataset = experiment.open_dataset()
-    print(dataset)
+    """Trains, and embeds query and gallery if asked to; only the first process says so."""
+    processes = distributed.current()
+    progress: Progress = "auto" if processes.is_first else "off"
+    say = print if processes.is_first else _ignore
+    dataset = processes.in_turn(lambda: experiment.open_dataset(progress))
+    say(dataset)
     model = experiment.make_model()
-    experiment.train(model, dataset.train)
+    experiment.train(model, dataset.train, progress=progress)
     if embed_afterwards:
         for split in (dataset.query, dataset.gallery):
-            table = experiment.embedding_table(model, split, dataset.root, experiment.steps)
-            print(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
+            table = experiment.embedding_table(
+                model, split, dataset.root, experiment.steps, progress
+            )
+            say(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
+
+
+def _ignore(*_: object) -> None:
+    pass

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -21,22 +22,26 @@ class StopRequest:
     checkpoint of that would be worthless. Outside the main thread, where Python delivers no
     signals, it does nothing.
 
+    Args:
+        signals: what counts as asking; Ctrl-C sends SIGINT.
+
     Attributes:
         requested: whether somebody asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
         self.requested = False
-        self._earlier: Any = None
+        self._signals = signals
+        self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._earlier = signal.signal(signal.SIGINT, self._ask)
+            self._earlier = {name: signal.signal(name, self._ask) for name in self._signals}
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._earlier is not None:
-            signal.signal(signal.SIGINT, self._earlier)
+        for name, earlier in self._earlier.items():
+            signal.signal(name, earlier)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

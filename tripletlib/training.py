@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from tripletlib import distributed
 from tripletlib import progress as progress_display
 from tripletlib.augmentation import random_crop_flip
 from tripletlib.checkpoints import (
@@ -65,6 +66,9 @@ def fit(
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
+    In a process group, such as torchrun's, all processes call it alike and train one network: P x K
+    is the batch of all of them together. Only the first writes, reports and calls the callbacks.
+
     Args:
         model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
         images: uint8 `[N, C, H, W]`.
@@ -78,8 +82,10 @@ def fit(
             none.
         resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
             the run then ends with the same weights and history, bit for bit, as one that was never
-            stopped. A finished run comes back at once; with `"unfinished"` it is replaced by a new
-            one, for experiments that are short and repeated with other settings.
+            stopped, provided that one process or two began it and as many go on. Any number may
+            go on, but sums are then rounded in another order. A finished run comes back at once;
+            with `"unfinished"` it is replaced by a new one, for experiments that are short and
+            repeated with other settings.
 
     Returns:
         The `History`.
@@ -91,18 +97,23 @@ def fit(
         TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
             checkpoints on, the steps taken are saved and `resume` goes on behind them.
         ValueError: images that do not fit the labels, too few identities, no valid triplet,
-            checkpoints without a run folder, another word for `resume`.
+            checkpoints without a run folder, another word for `resume`, a batch that cannot be
+            dealt out evenly to the processes.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
     """
     _check(images, labels)
-    training = _Training(model, images, labels, settings)
+    processes = distributed.current()
+    training = _Training(model, images, labels, settings, processes)
     keeper = _Keeper(training, run_folder, checkpoint_every)
     rows = keeper.prepare(resume)
     first = training.steps_taken + 1
+    if not processes.is_first:
+        run_folder, progress = None, "off"
     reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
-    with History(run_folder, rows=rows) as history, reporter, StopRequest() as stop:
+    stop_request = StopRequest(processes.stop_signals)
+    with History(run_folder, rows=rows) as history, reporter, stop_request as stop:
         for step in range(first, settings.steps + 1):
             result = training.take_step()
             if not math.isfinite(result.loss):
@@ -115,8 +126,10 @@ def fit(
                 embeddings=result.embeddings,
                 metric=settings.metric,
             )
-            reporter.step_done(step, history)
-            stopping = stop.requested  # read once: a Ctrl-C behind this line waits for a step
+            if processes.is_first:
+                reporter.step_done(step, history)
+            # Read once, and agreed on: a Ctrl-C behind this line waits for a step.
+            stopping = processes.any(stop.requested)
             keeper.step_done(history, stopping)
             if stopping:
                 raise TrainingInterrupted(keeper.farewell(step))
@@ -135,9 +148,16 @@ class _Training:
     """One run's model, optimiser and random sequences: all that a checkpoint must hold."""
 
     def __init__(
-        self, model: nn.Module, images: np.ndarray, labels: np.ndarray, settings: TrainingSettings
+        self,
+        model: nn.Module,
+        images: np.ndarray,
+        labels: np.ndarray,
+        settings: TrainingSettings,
+        processes: distributed.Processes,
     ) -> None:
         self.settings, self.model, self.steps_taken = settings, model, 0
+        self.processes = processes
+        self.share = processes.equal_share(settings.identities, settings.images_per_identity)
         self.device = choose_device(settings.device)
         self.dtype = choose_precision(settings.precision, self.device)
         self.layout = choose_layout(self.device, self.dtype)
@@ -145,6 +165,7 @@ class _Training:
             keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
+        self.network = processes.replica(model)
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
         self.images = torch.as_tensor(images).to(self.device)
         self.labels = torch.as_tensor(labels).to(self.device)
@@ -157,13 +178,14 @@ class _Training:
 
     def take_step(self) -> _StepResult:
         """Draws a batch and follows its gradient; a loss that is not finite changes nothing."""
-        indices = torch.tensor(next(self.batches), device=self.device)
-        batch = to_unit_interval(self.images[indices], self.device)
+        indices = torch.tensor(next(self.batches), device=self.device)  # [B], alike everywhere
+        batch = to_unit_interval(self.images[indices[self.share]], self.device)
         if self.settings.augment:
-            batch = random_crop_flip(batch, self.augmentation)
+            batch = random_crop_flip(batch, self.augmentation, self.share.start, len(indices))
         batch = batch.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            embeddings = self.model(batch)
+            embeddings = self.network(batch)
+        embeddings = self.processes.gather(embeddings)  # [B, D]
         result = LOSSES[self.settings.loss](
             embeddings, self.labels[indices], self.settings.margin, self.settings.metric
         )
@@ -229,27 +251,35 @@ class _Keeper:
         self._resume = resume
         if self._folder is None or self._run_folder is None:
             return None
-        state = load_checkpoint(self._folder) if resume and checkpoint_steps(self._folder) else None
-        if state is not None and resume == "unfinished" and _is_finished(state):
+        run_folder, folder = self._run_folder, self._folder
+        # The other processes may not even see the first one's disk.
+        state = self._training.processes.from_first(lambda: self._open(run_folder, folder))
+        if state is None:
+            return None
+        self._training.load_state_dict(state)
+        return state["history"]
+
+    def _open(self, run_folder: Path, folder: Path) -> dict[str, Any] | None:
+        state = load_checkpoint(folder) if self._resume and checkpoint_steps(folder) else None
+        if state is not None and self._resume == "unfinished" and _is_finished(state):
             state = None
         if state is not None:
-            self._go_on(state)
+            self._check_settings(state["settings"])
         else:
             # Otherwise an earlier run's checkpoints and embeddings could be taken for this run's.
-            for file in (*self._folder.glob("step_*"), *self._run_folder.glob("embeddings/*.npz")):
+            for file in (*folder.glob("step_*"), *run_folder.glob("embeddings/*.npz")):
                 file.unlink()
-        write_config(self._training.settings, self._run_folder)
-        return None if state is None else state["history"]
+        write_config(self._training.settings, run_folder)
+        return state
 
-    def _go_on(self, state: dict[str, Any]) -> None:
-        differing = _differences(state["settings"], self._training.description())
+    def _check_settings(self, saved: dict[str, Any]) -> None:
+        differing = _differences(saved, self._training.description())
         if differing:
             raise CheckpointError(
                 f"the run in {self._run_folder} was made with other settings: "
                 f"{'; '.join(differing)}. Use the same, start over with resume=False, or choose "
                 "another run folder"
             )
-        self._training.load_state_dict(state)
 
     def step_done(self, history: History, stopping: bool) -> None:
         """Saves a checkpoint when one is due, and before training stops."""
@@ -257,8 +287,12 @@ class _Keeper:
             return
         step = self._training.steps_taken
         if stopping or step % self._every == 0 or step == self._training.settings.steps:
-            state = {**self._training.state_dict(), "history": history.rows()}
-            save_checkpoint(self._folder, step, state)
+            folder = self._folder
+            self._training.processes.from_first(lambda: self._save(folder, step, history))
+
+    def _save(self, folder: Path, step: int, history: History) -> None:
+        state = {**self._training.state_dict(), "history": history.rows()}
+        save_checkpoint(folder, step, state)
 
     def last(self) -> str:
         """Names the newest checkpoint for a message."""
@@ -322,6 +356,6 @@ def _check(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    from tripletlib.experiment import main
+    from tripletlib.command_line import main
 
     raise SystemExit(main())

@@ -1,0 +1,230 @@
+"""What tests/test_distributed.py runs in several processes: `torchrun distributed_worker.py`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_training import Poisoned, blobs
+from torch import nn
+
+from tripletlib import distributed
+from tripletlib.batch_norm import CpuSyncBatchNorm
+from tripletlib.decoding import UnreadableImageError
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import evaluate_embeddings
+from tripletlib.history import COLUMNS
+from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import process_group
+from tripletlib.models import LuNet, MnistNet
+from tripletlib.settings import TrainingSettings
+from tripletlib.training import NonFiniteLossError, fit, seed_everything
+
+STEPS = 5
+
+
+class InDouble(nn.Module):
+    """A network that computes in float64, where rounding is no longer seen."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.body, self.head = inner.body.double(), inner.head.double()
+
+    def forward(self, images):
+        return self.head(self.body(images.double()))
+
+
+def convolutional():
+    """Both kinds of batch-normalisation, and no bias whose gradient is zero.
+
+    A bias in front of a batch-normalisation, or at the end, where it moves all embeddings alike,
+    changes nothing; Adam would make full steps of the rounding errors that its gradient consists
+    of, and float32 weights could not be compared.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(),
+        nn.Linear(144, 16, bias=False), nn.BatchNorm1d(16), nn.Tanh(),
+        nn.Linear(16, 4, bias=False),
+    )  # fmt: skip
+
+
+def pictures(channels, height, width):
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 5)
+    images = generator.integers(0, 200, (30, channels, height, width), dtype=np.uint8)
+    images[np.arange(30), :, 4 * labels] += 50
+    return images, labels
+
+
+NETWORKS = {
+    "convolutional": (convolutional, lambda: blobs()),
+    "MnistNet": (lambda: InDouble(MnistNet()), lambda: pictures(1, 28, 28)),
+    "LuNet": (lambda: InDouble(LuNet(4, 0.05, (32, 16))), lambda: pictures(3, 32, 16)),
+}
+CASES = [
+    ("convolutional", loss, augment)
+    for loss in ("batch_hard", "batch_all")
+    for augment in (False, True)
+] + [("MnistNet", "batch_all", True), ("LuNet", "batch_hard", True)]
+
+
+def settings(**changed):
+    values = {"identities": 4, "images_per_identity": 4, "learning_rate": 1e-3, "steps": STEPS}
+    return TrainingSettings(**values | {"precision": "float32", "steps_per_epoch": 2} | changed)
+
+
+def train(case=("convolutional", "batch_hard", True), folder=None, model=None, **options):
+    """Trains a network of `NETWORKS`; returns history, weights and last gradients."""
+    name, loss, augment = case
+    make, data = NETWORKS[name]
+    seed_everything(0)
+    model = make() if model is None else model
+    chosen = settings(loss=loss, augment=augment, **options.pop("changed", {}))
+    options = {"progress": "off", "checkpoint_every": 2 if folder else None} | options
+    history = fit(model, *data(), chosen, folder, **options)
+    return {
+        "history": {column: torch.tensor(history[column]) for column in COLUMNS},
+        "weights": {key: value.clone() for key, value in model.state_dict().items()},
+        "gradients": {
+            key: value.grad.clone()
+            for key, value in model.named_parameters()
+            if value.grad is not None
+        },
+    }
+
+
+class SignalAt(nn.Module):
+    """Sends its process a signal in one forward pass, once: a file remembers."""
+
+    def __init__(self, step, number, mark):
+        super().__init__()
+        self.inner, self.step, self.number, self.mark = convolutional(), step, number, mark
+        self.passes = 0
+
+    def forward(self, images):
+        self.passes += 1
+        last = distributed.current().rank == distributed.current().count - 1
+        if self.passes == self.step and last and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), self.number)
+        return self.inner(images)
+
+
+def message_of(error_type, action):
+    try:
+        action()
+    except error_type as error:
+        return str(error)
+    return "no error"
+
+
+def batch_norms(processes):
+    """Synchronised layers on half of a batch: outputs, gradients and statistics."""
+    results = {}
+    for name, (layer, features) in batch_norm_cases().items():
+        mine = features.chunk(processes.count)[processes.rank].clone().requires_grad_()
+        sync = CpuSyncBatchNorm(layer) if processes.count > 1 else layer
+        outputs = [sync(mine), sync(mine + 1)]
+        weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype)
+        weights = weights.view_as(features).chunk(processes.count)[processes.rank]
+        ((outputs[0] + outputs[1] ** 2) * weights).sum().backward()
+        results[name] = {"output": outputs[0].detach(), "gradient": mine.grad}
+        results[name] |= {f"state {key}": value for key, value in layer.state_dict().items()}
+        results[name] |= {f"parameter {k}": v.grad for k, v in layer.named_parameters()}
+        if layer.track_running_stats:
+            results[name]["evaluation"] = sync.eval()(mine).detach()
+    return results
+
+
+def batch_norm_cases():
+    seed_everything(0)
+    flat, maps = torch.randn(12, 5).double() * 3 + 7, torch.randn(8, 3, 4, 2).double() - 5
+    cases = {
+        "1d": (nn.BatchNorm1d(5), flat),
+        "2d": (nn.BatchNorm2d(3), maps),
+        "plain average": (nn.BatchNorm1d(5, momentum=None), flat),
+        "no parameters": (nn.BatchNorm2d(3, affine=False), maps),
+        "no statistics": (nn.BatchNorm1d(5, track_running_stats=False), flat),
+    }
+    for layer, _ in cases.values():
+        layer.double()
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter)
+    return cases
+
+
+def everything(folder, processes):
+    """All that must be seen in two processes, in one start of them, which takes seconds."""
+    seed_everything(0)
+    # Dies in step 4, two steps after a checkpoint; torchrun starts both again, from the beginning.
+    killed = SignalAt(4, signal.SIGKILL, folder / "was_killed")
+    results = {"killed": train(folder=folder / "killed", model=killed, resume=True)}
+    results["restarts"] = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    results |= {case: train(case) for case in CASES}
+    own = folder / f"disk_of_{processes.rank}"  # machines need not see each other's disks
+    results["batch_norm"] = batch_norms(processes)
+    results["scores"] = vars(evaluate_embeddings(*tables(), block=2))
+    results["written"] = train(folder=own / "run", progress="lines")
+    results["deal"] = message_of(
+        ValueError, lambda: train(changed={"identities": 3, "images_per_identity": 5})
+    )
+    results["nan"] = message_of(
+        NonFiniteLossError,
+        lambda: fit(Poisoned(3, np.nan), *blobs(), settings(), progress="off"),
+    )
+    seed_everything(0)
+    stopping = SignalAt(3, signal.SIGTERM, folder / f"asked_{processes.rank}")
+    results["stopped"] = message_of(
+        TrainingInterrupted, lambda: train(folder=own / "stopped", model=stopping, resume=True)
+    )
+    seed_everything(0)
+    again = SignalAt(0, signal.SIGTERM, folder)
+    results["gone on"] = train(folder=own / "stopped", model=again, resume=True)
+    results["went on from one"] = train(folder=folder / "of_one", resume=True)
+    results["first fails"] = message_of(KeyError, lambda: processes.from_first(lambda: {}["key"]))
+    unreadable = UnreadableImageError("picture.jpg", "cut off")  # pickle cannot carry it
+    results["unreadable"] = message_of(
+        ValueError, lambda: processes.in_turn(lambda: raise_(unreadable))
+    )
+    results["turns"] = processes.in_turn(lambda: sorted(turn(folder, processes)))
+    results["last fails"] = message_of(KeyError, lambda: processes.in_turn(fail_in_last(processes)))
+    return results
+
+
+def tables():
+    """Seven queries, the last two without a right answer, and a gallery."""
+    generator = np.random.default_rng(0)
+    pids = {"query": np.array([1, 2, 3, 1, 2, 8, 9]), "gallery": np.arange(30) % 4}
+    return [
+        EmbeddingTable(
+            embeddings=generator.normal(size=(len(ids), 3)).astype(np.float32) + ids[:, None],
+            pids=ids,
+            camids=np.arange(len(ids)) % 3,
+            paths=np.arange(len(ids)).astype(str),
+            step=0,
+            tta="none",
+        )
+        for ids in pids.values()
+    ]
+
+
+def turn(folder, processes):
+    here = [file.name for file in folder.glob("turn_*")]
+    (folder / f"turn_{processes.rank}").touch()
+    return here
+
+
+def raise_(error):
+    raise error
+
+
+def fail_in_last(processes):
+    return lambda: {}["last"] if processes.rank == processes.count - 1 else None
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    with process_group() as group:
+        torch.save(everything(where, group), where / f"{group.rank}.pt")

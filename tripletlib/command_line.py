@@ -1,0 +1,43 @@
+"""Command line of `python -m tripletlib.training`: an experiment from a parameter file."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tripletlib.checkpoints import CheckpointError
+from tripletlib.experiment import Experiment, run
+from tripletlib.interruption import TrainingInterrupted
+from tripletlib.joining import is_first_process, process_group
+from tripletlib.launching import ProcessesFailed
+from tripletlib.training import NonFiniteLossError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `python -m tripletlib.training`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tripletlib.training",
+        description="Train for person re-identification without Jupyter.",
+    )
+    parser.add_argument("params", type=Path, help="a file such as 03_market1501_original.yaml")
+    parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
+    options = parser.parse_args(arguments)
+    try:
+        experiment = Experiment.from_file(options.params)
+        if experiment.needs_launch:
+            experiment.launch(*(["--embed"] if options.embed else []))
+        else:
+            with process_group():
+                run(experiment, options.embed)
+    except (OSError, ValueError, CheckpointError) as error:
+        return _fail(f"error: {error}", 2)
+    except (TrainingInterrupted, NonFiniteLossError, ProcessesFailed) as error:
+        return _fail(str(error), 1)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    # What stops one process stops all of them, with the same message.
+    if is_first_process():
+        print(message, file=sys.stderr)
+    return status

@@ -1,0 +1,98 @@
+"""How the processes that torchrun started, or started again, find each other."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from tripletlib.distributed import Processes, current
+
+_LOOK_AGAIN = 0.05  # seconds
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def is_first_process() -> bool:
+    """Whether this process is the first or alone, also where no group has been joined yet."""
+    return not started_by_torchrun() or os.environ.get("RANK") == "0"
+
+
+@contextmanager
+def process_group() -> Iterator[Processes]:
+    """Joins the processes that torchrun started, and leaves them at the end.
+
+    With GPUs each process takes the one of its `LOCAL_RANK`. Tensors on them travel by NCCL, those
+    on the CPU by Gloo. A process that torchrun did not start, or started alone, joins nobody.
+
+    Raises:
+        RuntimeError: more processes than GPUs on this machine.
+    """
+    if not started_by_torchrun() or os.environ.get("WORLD_SIZE") == "1":
+        yield Processes()
+        return
+    with_gpus = torch.cuda.is_available()
+    if with_gpus:
+        _take_gpu()
+    torchruns_store, rank, count = next(dist.rendezvous("env://"))
+    session = agree_on_session(torchruns_store, rank, count)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if with_gpus else "gloo",
+        store=dist.PrefixStore(session, torchruns_store),
+        rank=rank,
+        world_size=count,
+    )
+    try:
+        yield current()
+    finally:
+        dist.destroy_process_group()
+
+
+def agree_on_session(store: dist.Store, rank: int, count: int) -> str:
+    """A name that all processes started together know, and none that was started earlier had.
+
+    torchrun keeps its key-value store when it starts the processes again after a failure. The old
+    ones' addresses are still in it, and whoever reads one of those calls a dead process. So all
+    keys get a name in front that is new each time: the first process proposes one, and once all
+    others have accepted it, it is agreed. What an earlier start left there is either a proposal,
+    which will be replaced, or agreed without this process having accepted it.
+
+    Args:
+        store: seen by all processes.
+        rank: of this process.
+        count: processes in all.
+
+    Returns:
+        The name.
+    """
+    if rank == 0:
+        session = uuid.uuid4().hex
+        store.set("session", f"proposed {session}")
+        store.wait([f"{session}/accepted/{other}" for other in range(1, count)])
+        store.set("session", f"agreed {session}")
+        return session
+    accepted = ""
+    while True:
+        state, session = store.get("session").decode().split()  # waits until there is one
+        if state == "agreed" and session == accepted:
+            return session
+        if state == "proposed" and session != accepted:
+            accepted = session
+            store.set(f"{session}/accepted/{rank}", "")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _take_gpu() -> None:
+    processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if processes > gpus:
+        raise RuntimeError(
+            f"{processes} processes on a machine with {gpus} GPUs: start at most one for each GPU "
+            f"(--nproc-per-node {gpus}), or hide the GPUs with CUDA_VISIBLE_DEVICES="
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
