@@ -202,7 +202,7 @@ def draw_hardest(
         After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
     """
     columns = len(indices)
-    figure, axes = plt.subplots(3, columns, figsize=(columns * 0.95 + 0.6, 5.2), squeeze=False)
+    figure, axes = plt.subplots(3, columns, figsize=(columns * 0.8 + 0.6, 4.6), squeeze=False)
     for column, index in zip(axes.T, indices, strict=True):
         order, right, junk = rank_for(retrieval, index, distances[index])
         order, right = order[~junk], right[~junk]
