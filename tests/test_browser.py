@@ -15,6 +15,7 @@ from tripletlib import browser as browser_module
 from tripletlib.answers import Verdict
 from tripletlib.browser import QueryBrowser
 from tripletlib.browser_map import GalleryMap
+from tripletlib.browser_messages import Messages
 from tripletlib.browser_queries import PAGE
 from tripletlib.browsing import Browsing
 from tripletlib.lookup import Asked, Options
@@ -189,15 +190,26 @@ def test_the_map_marks_query_and_answers_and_its_points_can_be_chosen(shown, ret
     assert shown.browsing.sight.asked == Asked("gallery", 17)
     message = {"event": "hover", "data": {"index": 3}}
     shown.map._background._handle_custom_msgs(shown.map._background, message)
-    assert "Gallery picture 3 " in shown.map._tip.value
+    assert "Gallery picture 3<br>" in shown.map._tip.value
     assert "data:image/jpeg" in shown.map._tip.value
+
+
+def test_hovering_shows_its_errors_and_leaves_messages_alone(shown):
+    shown.messages.say("Saved a file")
+    event = {"event": "hover", "data": {"index": 3}}
+    shown.map._background._handle_custom_msgs(shown.map._background, event)
+    assert "Saved a file" in shown.messages.widget.value
+    shown.browsing.lookup.retrieval.gallery.pids.resize(0, refcheck=False)
+    event["data"]["index"] = 4
+    shown.map._background._handle_custom_msgs(shown.map._background, event)
+    assert "IndexError" in shown.messages.widget.value
 
 
 def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
     monkeypatch.setattr("tripletlib.browser_map.SHOWN", 10)
     chosen = []
     embeddings = np.random.default_rng(0).normal(size=(100, 4))
-    shown = GalleryMap(embeddings, str, chosen.append)
+    shown = GalleryMap(embeddings, str, Messages(), chosen.append)
     assert len(shown._background.x) == 10
     message = {"event": "element_click", "data": {"index": 9}}
     shown._background._handle_custom_msgs(shown._background, message)
@@ -205,7 +217,7 @@ def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
 
 
 def test_embeddings_of_one_dimension_have_a_map_too():
-    shown = GalleryMap(np.arange(5.0)[:, None], str, print)
+    shown = GalleryMap(np.arange(5.0)[:, None], str, Messages(), print)
     assert shown.points.shape == (5, 2)
     assert shown.explained == pytest.approx(1)
 

@@ -9,9 +9,11 @@ from test_experiment import TINY
 
 from tripletlib import retrieval
 from tripletlib.checkpoints import CheckpointError
+from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiment import Experiment, run
 from tripletlib.models import LuNet
 from tripletlib.pretrained import WEIGHTS, load_pretrained, main, save_pretrained
+from tripletlib.reranking import k_reciprocal
 from tripletlib.retrieval import open_retrieval
 
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
@@ -105,6 +107,18 @@ def test_a_new_picture_is_embedded_as_the_others_were(trained):
 def test_an_unknown_parameter_file_is_named():
     with pytest.raises(FileNotFoundError, match="03_none"):
         open_retrieval("03_none.yaml")
+
+
+def test_what_ships_finds_people_as_the_readme_says():
+    """The README's table has these scores; other versions of Pillow draw a little differently."""
+    opened = open_retrieval(progress="off")
+    query, gallery = opened.query, opened.gallery
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    before = evaluate_embeddings(query, gallery)
+    after = evaluate(k_reciprocal(query.embeddings, gallery.embeddings), *labels)
+    assert (before.map, before.map_market) == pytest.approx((0.586, 0.574), abs=0.02)
+    assert before.cmc[0] == pytest.approx(0.708, abs=0.03)
+    assert (after.map, after.map_market) == pytest.approx((0.668, 0.658), abs=0.02)
 
 
 def test_what_ships_is_small_and_opens_again_without_embedding(monkeypatch):

@@ -54,7 +54,7 @@ class QueryBrowser:
         self.messages = Messages()
         self.queries = QueryPanel(self.browsing, self._words, self.messages, self._ask)
         self.results = ResultPanel(self._words, self.messages, self._ask, self._change)
-        self.map = GalleryMap(retrieval.gallery.embeddings, self._tip, self._clicked)
+        self.map = GalleryMap(retrieval.gallery.embeddings, self._tip, self.messages, self._clicked)
         self._make_buttons()
         self.widget = self._lay_out()
         self._draw()
@@ -120,7 +120,7 @@ class QueryBrowser:
         self._draw()
 
     def _clicked(self, index: int) -> None:
-        self.messages.guarded(self._ask)(Asked("gallery", index))
+        self._ask(Asked("gallery", index))
 
     def _change(self, name: str, value: Any) -> None:
         try:
@@ -168,5 +168,5 @@ class QueryBrowser:
 
     def _tip(self, index: int) -> str:
         asked = Asked("gallery", index)
-        source, name = self._words.source(asked), self._words.name(asked)
-        return f'<img src="{source}" alt="" width="64"><br>{name}'
+        name = self._words.name(asked).replace(" · ", "<br>")
+        return f'<img src="{self._words.source(asked)}" alt="" width="64"><br>{name}'

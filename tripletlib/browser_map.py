@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from tripletlib.answers import Place, Verdict
+from tripletlib.browser_messages import Messages
 from tripletlib.plotting import BLACK, BLUE, GREEN, GREY, VERMILION
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
@@ -27,6 +28,7 @@ class GalleryMap:
     Args:
         embeddings: of the gallery, `[G, D]`.
         describe: from a gallery index to the HTML of the picture that hovering shows.
+        messages: shows errors.
         on_choose: is called with the gallery index of a clicked point.
 
     Attributes:
@@ -39,9 +41,10 @@ class GalleryMap:
         self,
         embeddings: np.ndarray,
         describe: Callable[[int], str],
+        messages: Messages,
         on_choose: Callable[[int], None],
     ) -> None:
-        self._describe, self._on_choose = describe, on_choose
+        self._describe, self._messages, self._on_choose = describe, messages, on_choose
         components = min(2, *embeddings.shape)
         self._plane = PCA(components, random_state=0).fit(embeddings)
         self.points = self._project(embeddings)
@@ -93,14 +96,18 @@ class GalleryMap:
             tooltip_style={"opacity": 1},
             **look,
         )
-        mark.on_hover(lambda _, event: self._hovered(name, event))
-        mark.on_element_click(
-            lambda _, event: self._on_choose(int(self._indices[name][event["data"]["index"]]))
-        )
+        # Hovering leaves a message where it is: the mouse may be on its way elsewhere.
+        hovered = self._messages.guarded(self._show_tip, clears=False)
+        chosen = self._messages.guarded(self._on_choose)
+        mark.on_hover(lambda _, event: hovered(self._index(name, event)))
+        mark.on_element_click(lambda _, event: chosen(self._index(name, event)))
         return mark
 
-    def _hovered(self, name: str, event: dict[str, Any]) -> None:
-        self._tip.value = self._describe(int(self._indices[name][event["data"]["index"]]))
+    def _index(self, name: str, event: dict[str, Any]) -> int:
+        return int(self._indices[name][event["data"]["index"]])
+
+    def _show_tip(self, index: int) -> None:
+        self._tip.value = self._describe(index)
 
     def _figure(self) -> Any:
         figure = bqplot.Figure(

@@ -26,23 +26,21 @@ class Messages:
         """Shows what went wrong, so that it is seen and read aloud."""
         self._show("alert", "⚠ ", text)
 
-    def guarded(
-        self, action: Callable[..., None], afterwards: Callable[[], None] = lambda: None
-    ) -> Callable[..., None]:
-        """Wraps a callback.
+    def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
+        """Wraps a callback so that its error is shown.
 
         Args:
-            action: does the work; before it runs, the line is cleared.
-            afterwards: runs after a failure, to put the controls back where the state is.
+            action: does the work.
+            clears: whether what was said before goes when the work begins.
         """
 
         def callback(*arguments: Any) -> None:
-            self.say("")
+            if clears:
+                self.say("")
             try:
                 action(*arguments)
             except Exception as error:
                 self.complain(f"{type(error).__name__}: {error}")
-                afterwards()
 
         return callback
 

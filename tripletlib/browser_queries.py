@@ -52,7 +52,7 @@ class QueryPanel:
         self.camera = ipywidgets.Dropdown(options=cameras, layout=_WIDE)
         self.person = ipywidgets.Combobox(
             options=people,
-            placeholder="all people, or a number",
+            placeholder="all people",
             continuous_update=False,
             layout=_WIDE,
         )

@@ -23,7 +23,9 @@ LEGEND = (
 CURVE_LEGEND = (
     '<span class="line-before">━ by distance</span> <span class="line-after">╍ re-ranked</span>'
 )
-MAP_LEGEND = "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚ ▼</b> wrong, distractor"
+MAP_LEGEND = (
+    "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚ ▼</b> wrong, distractor, ■ unknown"
+)
 
 
 def key_of(asked: Asked) -> str:
