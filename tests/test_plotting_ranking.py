@@ -139,3 +139,15 @@ def test_the_hardest_show_nearest_wrong_and_farthest_right(retrieval):
     assert titles[4] == "✓ 4\n6"
     assert titles[5] == "✓ 7\n8"
     assert figure.axes[2].images[0].get_array()[0, 0, 0] == 2
+
+
+def test_title_and_captions_do_not_overlap_whatever_the_style(retrieval, row):
+    distances = {"before": np.tile(row, (3, 1)), "after": np.tile(-row, (3, 1))}
+    with mpl.rc_context({"figure.constrained_layout.use": False}):
+        figure = plotting_ranking.draw_comparison(retrieval, 0, distances, 5, show_junk=True)
+    figure.canvas.draw()
+    captions = [ax.title.get_window_extent() for ax in figure.axes]
+    pictures = [ax.get_window_extent() for ax in figure.axes]
+    (title,) = figure.texts
+    assert title.get_window_extent().y0 >= max(box.y1 for box in captions)
+    assert pictures[0].y0 >= captions[6].y1  # the second row stays below the first

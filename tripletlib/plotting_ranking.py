@@ -202,7 +202,8 @@ def draw_hardest(
         After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
     """
     columns = len(indices)
-    figure, axes = plt.subplots(3, columns, figsize=(columns * 0.8 + 0.6, 4.6), squeeze=False)
+    size = (columns * 0.8 + 0.6, 4.6)
+    figure, axes = plt.subplots(3, columns, figsize=size, squeeze=False, layout="constrained")
     for column, index in zip(axes.T, indices, strict=True):
         order, right, junk = rank_for(retrieval, index, distances[index])
         order, right = order[~junk], right[~junk]

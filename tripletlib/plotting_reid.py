@@ -106,8 +106,9 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
         title: stands above.
     """
     columns = 1 + len(rankings[0].found)
+    size = (columns * 0.64, len(rankings) * 1.45 + 0.4)
     figure, axes = plt.subplots(
-        len(rankings), columns, figsize=(columns * 0.64, len(rankings) * 1.45 + 0.4), squeeze=False
+        len(rankings), columns, figsize=size, squeeze=False, layout="constrained"
     )
     for row, ranking in zip(axes, rankings, strict=True):
         show_picture(row[0], ranking.query)

@@ -148,7 +148,9 @@ def draw_sweep(
     if scores.shape != shape:
         raise ValueError(f"scores must be [lambdas, k1s, k2s] = {shape}, got {scores.shape}")
     size = (0.62 * shape[0] * shape[2] + 2.2, 0.42 * shape[1] + 1.5)
-    figure, axes = plt.subplots(1, shape[0], figsize=size, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, shape[0], figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
     low, high = float(scores.min()), float(scores.max())
     for panel, (ax, value) in enumerate(zip(axes[0], lambda_value, strict=True)):
         image = ax.imshow(scores[panel], cmap="cividis", vmin=low, vmax=high, aspect="auto")
