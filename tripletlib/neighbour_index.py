@@ -19,6 +19,7 @@ from tripletlib.reciprocal import (
 
 Embeddings = np.ndarray | Tensor
 _BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
+_BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
 
 
 class NeighbourIndex:
@@ -119,7 +120,7 @@ class NeighbourIndex:
         self._check(k1, k2, lambda_value)
         if block is not None and block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
-        block = block or max(1, _BLOCK_ENTRIES // self.gallery)
+        block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
         return self._blocks(self._neighbours, np.arange(self.queries), k1, k2, lambda_value, block)
 
     def _blocks(
