@@ -136,10 +136,10 @@ class NeighbourIndex:
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
             shared = shared_weight(encodings[part], members)  # [b, G]
-            jaccard = 1 - shared / (2 - shared)
-            jaccard *= 1 - lambda_value
-            jaccard += lambda_value * self._original(neighbours, rows[part])
-            yield start, jaccard
+            final = 1 - shared / (2 - shared)  # the Jaccard distance
+            final *= 1 - lambda_value
+            final += lambda_value * self._original(neighbours, rows[part])
+            yield start, final.clip(0, 1, out=final)  # rounding may step over either end
 
     def _row(
         self, neighbours: Neighbours, image: int, k1: int, k2: int, lambda_value: float
