@@ -1,7 +1,7 @@
 """Re-ranks and evaluates galleries of growing size, up to Market-1501 with 500,000 distractors.
 
-Run it as `python tests/benchmarks/scale_reranking.py`; the largest takes most of an hour on two
-busy cores. Each size runs in a process of its own, and replaces its line of the table in
+Run it as `python tests/benchmarks/scale_reranking.py`; the largest takes about 20 minutes of
+one core. Each size runs in a process of its own, and replaces its line of the table in
 `notebooks/results/reranking_scale.csv`. Embeddings are drawn, the people in them too.
 """
 
