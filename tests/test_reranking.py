@@ -155,6 +155,8 @@ def test_duplicates_rank_before_all_others():
     found = k_reciprocal(QUERY, gallery, k1=4, k2=2)
     assert np.isfinite(found).all()
     nearest = np.sort(np.argsort(found, axis=1, kind="stable")[:, :2])
+    assert found.min() >= 0
+    assert found.max() <= 1
     expected = N - Q + np.arange(Q)[:, None] + [0, Q]
     assert_array_equal(nearest, expected)
 

@@ -19,6 +19,7 @@ from tripletlib.reciprocal import (
 
 Embeddings = np.ndarray | Tensor
 _BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
+_BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
 
 
 class NeighbourIndex:
@@ -119,7 +120,7 @@ class NeighbourIndex:
         self._check(k1, k2, lambda_value)
         if block is not None and block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
-        block = block or max(1, _BLOCK_ENTRIES // self.gallery)
+        block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
         return self._blocks(self._neighbours, np.arange(self.queries), k1, k2, lambda_value, block)
 
     def _blocks(
@@ -135,10 +136,10 @@ class NeighbourIndex:
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
             shared = shared_weight(encodings[part], members)  # [b, G]
-            jaccard = 1 - shared / (2 - shared)
-            jaccard *= 1 - lambda_value
-            jaccard += lambda_value * self._original(neighbours, rows[part])
-            yield start, jaccard
+            final = 1 - shared / (2 - shared)  # the Jaccard distance
+            final *= 1 - lambda_value
+            final += lambda_value * self._original(neighbours, rows[part])
+            yield start, final.clip(0, 1, out=final)  # rounding may step over either end
 
     def _row(
         self, neighbours: Neighbours, image: int, k1: int, k2: int, lambda_value: float

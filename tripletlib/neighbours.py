@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BLOCK_ENTRIES = 2**23  # distances held at once: 32 MB
+_BLOCK_ROWS = 256  # but never fewer rows: each block reads all points from memory once
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def find_neighbours(
         embeddings: float32 `[N, D]`, finite.
         k: neighbours of each image, itself included; at most N are found.
         device: where the distances are computed.
-        block: images whose distances are held at once; by default as many as fill 32 MB.
+        block: images whose distances are held at once; by default as many as fill 32 MB, and at
+            least 256.
 
     Returns:
         The `Neighbours`. An image is its own nearest one, even where others coincide with it;
@@ -101,7 +103,7 @@ def find_neighbours(
     right = torch.cat([points, norms[:, None]], 1)
     right = F.pad(right, (0, 0, 0, padding))  # [N + padding, D + 1]
     right[size:, -1] = torch.finfo(torch.float32).max  # nobody's neighbour
-    block = block or max(1, _BLOCK_ENTRIES // size)
+    block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // size)
     held = points.new_empty(min(block, size), size + padding)
     nearest, distances = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
     farthest = np.empty(size, np.float32)

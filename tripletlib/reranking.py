@@ -82,7 +82,8 @@ def k_reciprocal_blocks(
         k1: neighbours in a window.
         k2: images whose encodings are averaged.
         lambda_value: share of the original distance.
-        block: queries in a block, >= 1; by default as many as give about two million distances.
+        block: queries in a block, >= 1; by default as many as give about a million distances, and
+            at least 8.
         device: where the neighbours are searched.
 
     Returns:

@@ -29,14 +29,14 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 SECOND = 1000  # Playwright counts milliseconds
-PATIENCE = 60 * SECOND  # for one answer of a kernel on a busy machine; most take a fraction
-START = 90  # seconds for the server
+PATIENCE = 180 * SECOND  # for one answer on a very busy machine; most take a fraction of a second
+START = 300  # seconds for the server, which takes two or three where it is not starved
 # Nothing asks the network for news, and cells out of view stay in the page.
 LAB_SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
-FINISHED = "window.tripletlibFinished === true"
+ENDED = "(the server ended)\n"
 
 expect.set_options(timeout=PATIENCE)
 
@@ -107,16 +107,20 @@ class LineReader(threading.Thread):
 
     def run(self):
         for line in self._stream:
-            with self._news:
-                self._last.append(line)
-                self._news.notify_all()
+            self._tell(line)
+        self._tell(ENDED)
+
+    def _tell(self, line):
+        with self._news:
+            self._last.append(line)
+            self._news.notify_all()
 
     def wait_for(self, wanted):
         def is_there():
-            return any(wanted in line for line in self._last)
+            return any(wanted in line or line == ENDED for line in self._last)
 
         with self._news:
-            if not self._news.wait_for(is_there, START):
+            if not self._news.wait_for(is_there, START) or ENDED in self._last:
                 raise RuntimeError(f"no {wanted!r} within {START} s:\n{''.join(self._last)}")
 
 
