@@ -75,8 +75,9 @@ def batch_hard(
     # Nearly every batch keeps all its anchors: picking them out would only cost a gather each way.
     all_kept = len(anchors) == len(embeddings)
     kept = embeddings if all_kept else embeddings.index_select(0, anchors)  # [B', D]
-    partners = embeddings.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B', D] x 2
-    d_pos, d_neg = (paired_distances(kept, partner, metric) for partner in partners)  # [B'] each
+    # Looked up as in an embedding layer, whose backward pass costs less than that of indexing.
+    d_pos = paired_distances(kept, F.embedding(positives, embeddings), metric)  # [B']
+    d_neg = paired_distances(kept, F.embedding(negatives, embeddings), metric)  # [B']
     losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
     if not all_kept:
@@ -162,24 +163,33 @@ def mine_hardest(
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
     points, offsets = _ranking_points(embeddings, metric)
-    positives, negatives, sizes = [], [], []
-    for start in range(0, len(points), block):
-        rows = slice(start, start + block)
-        # Autocast leaves calls with `out` alone, and is slow to switch off.
-        score = points.new_empty(len(points[rows]), len(points))  # [block, B]
-        torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
-        same = labels[rows, None] == labels  # [block, B]
-        sizes.append(same.sum(1))  # a row's own identity: cheaper here than sorting the labels
-        negatives.append(score.masked_fill(same, torch.inf).min(1).indices)
-        farness = torch.where(same, score, -torch.inf)
-        farness.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
-        positives.append(farness.max(1).indices)
-    size = torch.cat(sizes)  # [B]
-    positive, negative = torch.cat(positives), torch.cat(negatives)  # [B] each
+    blocks = [
+        _hardest_of_rows(points, offsets, labels, start, block)
+        for start in range(0, len(points), block)
+    ]
+    # A batch of the usual size is one block, and needs no copy to be joined.
+    joined = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
+    positive, negative, size = joined  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
         return anchors, positive, negative
     return anchors, positive[anchors], negative[anchors]
+
+
+def _hardest_of_rows(
+    points: Tensor, offsets: Tensor, labels: Tensor, start: int, block: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each anchor in a block: hardest positive, hardest negative, images of its identity."""
+    rows = slice(start, start + block)
+    # Autocast leaves calls with `out` alone, and is slow to switch off.
+    score = points.new_empty(len(points[rows]), len(points))  # [block, B]
+    torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
+    same = labels[rows, None] == labels  # [block, B]
+    nearest_negative = score.masked_fill(same, torch.inf).min(1).indices
+    farness = torch.where(same, score, -torch.inf)
+    farness.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
+    # Counting along the rows at hand is cheaper than sorting the labels.
+    return farness.max(1).indices, nearest_negative, same.sum(1)
 
 
 def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
