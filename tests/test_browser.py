@@ -20,10 +20,11 @@ from tripletlib.browser_queries import PAGE
 from tripletlib.browsing import Browsing
 from tripletlib.lookup import Asked, Options
 from tripletlib.picture_widgets import Card, Group, PictureGrid, PictureUpload
-from tripletlib.plotting_browsing import draw_sight
+from tripletlib.plotting_browsing import draw_map, draw_sight
 from tripletlib.thumbnails import Thumbnails
 
 mpl.use("agg")
+MARKS = {Verdict.RIGHT: "✓ ", Verdict.WRONG: "✗ ", Verdict.DISTRACTOR: "⊘ "}
 SMALL = {"k1": 5, "k2": 3}
 
 
@@ -67,8 +68,7 @@ def test_cards_say_rank_verdict_person_camera_and_distance(shown, retrieval):
     for item, place in zip(
         items(shown.results.grid), shown.browsing.sight.answers.top(20, False), strict=True
     ):
-        mark = "✓" if place.verdict == Verdict.RIGHT else "✗"
-        assert item["mark"] == f"{mark} {place.rank}"
+        assert item["mark"] == f"{MARKS[place.verdict]}{place.rank}"
         assert item["verdict"] == place.verdict
         assert f"rank {place.rank}, {place.verdict}" in item["description"]
         camid = retrieval.gallery.camids[place.index]
@@ -205,12 +205,20 @@ def test_hovering_shows_its_errors_and_leaves_messages_alone(shown):
     assert "IndexError" in shown.messages.widget.value
 
 
+@pytest.mark.parametrize("event", ["hover", "element_click"])
+def test_a_point_that_is_not_there_is_said(shown, event):
+    message = {"event": event, "data": {"index": 10_000}}
+    shown.map._background._handle_custom_msgs(shown.map._background, message)
+    assert "IndexError" in shown.messages.widget.value
+
+
 def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
     monkeypatch.setattr("tripletlib.browser_map.SHOWN", 10)
     chosen = []
     embeddings = np.random.default_rng(0).normal(size=(100, 4))
     shown = GalleryMap(embeddings, str, Messages(), chosen.append)
     assert len(shown._background.x) == 10
+    assert shown.note.endswith(", 10 of 100 pictures drawn")
     message = {"event": "element_click", "data": {"index": 9}}
     shown._background._handle_custom_msgs(shown._background, message)
     assert chosen == [99]
@@ -231,6 +239,9 @@ def test_why_names_nearest_wrong_and_farthest_right(shown):
     assert f"rank {right.rank}" in text
     late = answers.right[wrong.rank :].sum()
     assert f"{late} of {answers.right.sum()} right answers" in text
+    assert "By distance" in text
+    shown.results.controls["rerank"].value = True
+    assert "After re-ranking" in shown.results._why_text.value
 
 
 def test_saving_names_the_files(shown, tmp_path):
@@ -323,7 +334,39 @@ def test_the_static_figure_shows_the_same(retrieval, kind, rerank):
     titles = [ax.get_title() for part in figure.subfigs for ax in part.axes]
     for answers in filter(None, (browsing.sight.before, browsing.sight.after)):
         for place in answers.top(8, with_junk=True)[:8]:
-            assert any(f"{place.distance:.3g}" in title for title in titles)
+            mine = [title for title in titles if f"\n{place.distance:.3g} · " in title]
+            start = f"{MARKS.get(place.verdict, '')}{place.rank}" if place.rank else "junk"
+            assert any(title.startswith(start) for title in mine)
     curves = [ax.lines for part in figure.subfigs for ax in part.axes if ax.get_ylabel()]
     assert [len(lines) for lines in curves] == ([] if kind == "upload" else [1 + rerank])
     plt.close(figure)
+
+
+@pytest.mark.parametrize("kind", ["query", "upload"])
+def test_the_static_map_is_the_widget_s(shown, kind):
+    if kind == "upload":
+        send_file(shown.upload, "me.png", png())
+    ax = draw_map(plt.figure().gca(), shown.browsing)
+    marks = {part.get_label(): part.get_offsets() for part in ax.collections}
+    np.testing.assert_allclose(marks.pop("gallery"), shown.map.points, atol=1e-5)
+    query = shown.map._query
+    np.testing.assert_allclose(marks.pop("query"), [[query.x[0], query.y[0]]], atol=1e-5)
+    for verdict, mark in shown.map._answers.items():
+        mine = marks.pop(verdict.value, np.zeros((0, 2)))
+        np.testing.assert_allclose(mine, np.column_stack([mark.x, mark.y]), atol=1e-5)
+    assert not marks
+    assert f"{shown.map.explained:.0%} of the variance" in ax.get_title()
+    plt.close("all")
+
+
+def test_the_static_figure_says_which_list_the_two_ends_are_of(retrieval):
+    browsing = Browsing(retrieval, options=Options(**SMALL))
+    for name in ("by distance", "re-ranked"):
+        figure = draw_sight(browsing, columns=8)
+        axes = [ax for part in figure.subfigs for ax in part.axes]
+        facts = "\n".join(text.get_text() for ax in axes for text in ax.texts)
+        answers = browsing.sight.answers
+        assert f"{name}, nearest wrong: rank {answers.nearest_wrong().rank}," in facts
+        assert f"{name}, farthest right: rank {answers.farthest_right().rank}," in facts
+        browsing.change(rerank=True)
+    plt.close("all")

@@ -1,11 +1,14 @@
+import errno
+import os
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tripletlib.embedding import EmbeddingTable, embed, to_unit_interval
+from tripletlib.embedding import EmbeddingTable, embed, fingerprint, to_unit_interval
 from tripletlib.models import MnistNet
 
 
@@ -144,6 +147,31 @@ def test_a_failed_save_keeps_the_earlier_table(tmp_path, monkeypatch):
             table().save(tmp_path / "query.npz")
     assert len(EmbeddingTable.load(tmp_path / "query.npz")) == 3
     assert [file.name for file in tmp_path.iterdir()] == ["query.npz"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("name", ["mkdir", "open", "replace"])
+def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch, name, code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(OSError, match=r"TRIPLETLIB_RUNS.*could not write: .*query\.npz") as caught:
+        table().save(tmp_path / "query.npz")
+    assert caught.value.errno == code
+
+
+def test_a_fingerprint_tells_changed_files_but_not_moved_ones(tmp_path):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / folder / name).write_bytes(name.encode() * 5)
+    names = ["a.jpg", "b.jpg"]
+    first = fingerprint(names, tmp_path / "here")
+    assert fingerprint(names, tmp_path / "there") == first
+    assert fingerprint(names[::-1], tmp_path / "here") != first
+    (tmp_path / "here" / "b.jpg").write_bytes(b"another")
+    assert fingerprint(names, tmp_path / "here") != first
 
 
 def test_columns_of_different_lengths_are_named():

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -14,6 +15,7 @@ import yaml
 
 from tripletlib import experiment
 from tripletlib.checkpoints import CheckpointError, checkpoint_steps
+from tripletlib.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiment import NOTEBOOK_ONLY, Experiment
 from tripletlib.history import History
@@ -77,12 +79,13 @@ def test_parameter_files_are_whole_experiments(file):
     assert settings.learning_rate_at(ours.steps) == pytest.approx(ours.learning_rate / 1000)
 
 
-def test_there_are_the_four_full_experiments():
+def test_there_are_the_five_full_experiments():
     assert [file.stem for file in FILES] == [
         "03_market1501_cpu",
         "03_market1501_original",
         "03_market1501_paper",
         "03_synthetic_full",
+        "03_synthetic_wide",
     ]
 
 
@@ -125,6 +128,31 @@ def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
     (tmp_path / "03_list.yaml").write_text("- steps\n- 3\n", encoding="utf-8")
     with pytest.raises(ValueError, match="must hold lines of the form"):
         Experiment.from_file(tmp_path / "03_list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tta": "5crops-flip"}, "tta must be one of"),
+        ({"margin": "sfot"}, "margin must be a finite number"),
+        ({"loss": "hard"}, "loss must be one of"),
+    ],
+)
+def test_a_wrong_word_is_an_error_before_the_training(changed, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment(**TINY | changed)
+
+
+def test_damaged_pictures_are_left_out_only_if_asked_for():
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    damaged = Path(data.train.paths[0])
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError, match=damaged.name):
+        _ = ours.open_dataset("off").train.images
+    skipping = Experiment(**TINY | {"skip_unreadable": True}).open_dataset("off")
+    assert len(skipping.train) == len(data.train) - 1
+    assert list(skipping.train.skipped) == [str(damaged)]
 
 
 def test_an_unknown_dataset_is_an_error():
@@ -192,6 +220,11 @@ def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypat
     assert table(plain, 7).tta == "none"
     assert calls == ["flip", "flip", "none"]
     assert first.paths[0].startswith("query/")
+    picture = Path(data.query.paths[0])
+    picture.write_bytes(picture.read_bytes() + b"changed")
+    table(plain, 7)
+    table(plain, 7)
+    assert calls == ["flip", "flip", "none", "none"]
     more = Experiment(**TINY | {"tta": "none", "synthetic_identities": 14}).open_dataset("off")
     assert len(table(plain, 7, more.query)) == len(more.query) != len(data.query)
 

@@ -1,7 +1,9 @@
 import builtins
 import csv
+import errno
 import logging
 import math
+import os
 
 import numpy as np
 import pytest
@@ -119,3 +121,21 @@ def test_unknown_column_and_foreign_file_are_named(tmp_path):
     (tmp_path / "history.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"history\.csv is not a training log"):
         History.load(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("method", ["__init__", "add_scalar", "add_histogram", "close"])
+def test_a_disk_that_cannot_take_the_board_is_named(tmp_path, monkeypatch, method, code):
+    writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
+    whole = getattr(writer, method)
+
+    def refuse(self, *args, **kwargs):
+        if method == "close":  # the files themselves must not stay open
+            whole(self, *args, **kwargs)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(writer, method, refuse)
+    with pytest.raises(OSError, match=r"TRIPLETLIB_RUNS.*resume=True.*tensorboard") as caught:  # noqa: SIM117
+        with History(tmp_path) as history:
+            record(history, 100)
+    assert caught.value.errno == code

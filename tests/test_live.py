@@ -5,14 +5,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from tripletlib import live
+from tripletlib import live, plotting
 from tripletlib.datasets import LabelledImages
 from tripletlib.history import History
 from tripletlib.live import EmbeddingFilm, LiveCurves, to_plane
 from tripletlib.models import MnistNet
-from tripletlib.training import EpochReport
+from tripletlib.reporting import EpochReport
 
 mpl.use("agg")
 
@@ -39,6 +40,9 @@ def test_each_epoch_leaves_a_picture_points_and_an_accuracy(digits, tmp_path, em
     assert names == ["epoch_001.png", "epoch_002.png", "epoch_003.png"]
     assert [points.shape for points in film.points] == [(24, 2)] * 3
     assert all(0 <= accuracy <= 1 for accuracy in film.accuracies)
+    table = np.genfromtxt(tmp_path / "accuracy.csv", delimiter=",", names=True)
+    assert table["epoch"].tolist() == table["step"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(table["accuracy"], film.accuracies)
 
 
 def test_the_animation_plays_all_frames_and_rests_on_the_last(digits, tmp_path):
@@ -50,6 +54,26 @@ def test_the_animation_plays_all_frames_and_rests_on_the_last(digits, tmp_path):
         animation.seek(3)
         last = np.asarray(animation.convert("RGB"), dtype=float)
     assert np.abs(resting - last).mean() < 1
+
+
+def test_the_animation_keeps_every_digits_colour(tmp_path):
+    labels = np.repeat(np.arange(10), 3)
+    images = np.random.default_rng(0).integers(0, 256, (30, 1, 28, 28), dtype=np.uint8)
+    digits = LabelledImages(images, labels)
+    film = EmbeddingFilm(digits, digits, tmp_path)
+    film_epochs(film, 2)
+    with Image.open(film.save_animation()) as animation:
+        animation.seek(2)
+        shown = np.asarray(animation.convert("RGB"), dtype=int)
+    with Image.open(tmp_path / "scatter" / "epoch_002.png") as frame:
+        drawn = np.asarray(frame.convert("RGB"), dtype=int)
+    for colour in (*plotting.TEN_COLOURS, "black", "white"):
+        rgb = np.round(255 * np.array(to_rgb(colour)))
+        pure = (drawn == rgb).all(axis=2)
+        assert pure.any(), colour
+        assert np.abs(shown[pure] - rgb).max() <= 4, colour
+    grey = np.ptp(drawn, axis=2) == 0
+    assert np.abs(shown[grey] - drawn[grey]).max() <= 16
 
 
 def test_a_second_film_removes_the_first_ones_frames(digits, tmp_path):

@@ -519,6 +519,8 @@ def test_bad_arguments_are_named(name: str) -> None:
             loss(points, labels, margin)
     with pytest.raises(ValueError, match=r"metric must be one of .* got 'manhattan'"):
         loss(points, labels, metric="manhattan")
+    with pytest.raises(ValueError, match="metric must be one of"):
+        mine_hardest(points, labels, metric="manhattan")
 
 
 def test_batch_all_needs_a_known_average() -> None:

@@ -3,6 +3,7 @@ import io
 
 import nbformat
 import numpy as np
+import pytest
 from PIL import Image
 
 from tripletlib.notebook_cleaning import clean, shrink_png
@@ -39,6 +40,29 @@ def test_plots_stay_sharp():
     kind, after = shrink_png(png([plot]))
     assert kind == "image/png"
     np.testing.assert_array_equal(Image.open(io.BytesIO(after)).convert("RGB"), plot)
+
+
+def test_a_plot_with_pictures_gets_no_palette():
+    """A palette of mostly ground and text would turn the pale picture into specks."""
+    page = Image.new("RGB", (240, 160), "white")
+    for number in range(2):
+        page.paste(photo(number), (20 + 100 * number, 20))
+    kind, after = shrink_png(png([page]))
+    assert kind == "image/jpeg"
+    change = np.subtract(Image.open(io.BytesIO(after)).convert("RGB"), np.asarray(page, float))
+    assert np.abs(change).mean() < 2
+
+
+@pytest.mark.parametrize(("colours", "palette"), [(20, 32), (50, 64), (100, 128)])
+def test_a_plot_gets_the_smallest_palette_that_does_not_show(colours, palette):
+    level = np.linspace(0, 250, colours).astype(np.uint8)
+    shades = np.stack([level, level * 0, 250 - level], axis=1)
+    stripes = shades[np.random.default_rng(0).integers(colours, size=2000)]  # [W, 3]
+    plot = Image.fromarray(np.broadcast_to(stripes, (100, 2000, 3)).copy())
+    kind, after = shrink_png(png([plot]))
+    reduced = Image.open(io.BytesIO(after))
+    assert (kind, reduced.mode) == ("image/png", "P")
+    assert palette // 2 < len(reduced.getcolors()) <= palette
 
 
 def test_animations_are_left_alone():

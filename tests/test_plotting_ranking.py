@@ -133,7 +133,7 @@ def test_one_call_saves_a_picture_for_each_random_query(retrieval, tmp_path):
 def test_the_hardest_show_nearest_wrong_and_farthest_right(retrieval):
     distances = np.stack([np.arange(1.0, 9)] * 3)
     figure = plotting_ranking.draw_hardest(retrieval, distances, [0, 1], "title")
-    titles = [ax.get_title() for ax in figure.axes]
+    titles = [f"{ax.get_title()}\n{ax.get_xlabel()}".strip() for ax in figure.axes]
     assert titles[:2] == ["query 0", "query 1"]
     assert titles[2] == "✗ 1\n3"  # the distractor: the two before it are junk
     assert titles[4] == "✓ 4\n6"

@@ -44,7 +44,8 @@ def test_right_and_wrong_differ_by_mark_colour_and_frame():
     query, *found = figure.axes[:4]
     assert len(figure.axes) == 8
     assert query.get_title() == "query 7"
-    assert [ax.get_title() for ax in found] == ["✓ 1\nhere", "✗ 2\nthere", "✓ 3\nfar"]
+    assert [ax.get_title() for ax in found] == ["✓ 1", "✗ 2", "✓ 3"]
+    assert [ax.get_xlabel() for ax in found] == ["here", "there", "far"]
     frames = [ax.spines["left"] for ax in found]
     for one in (frames[0].get_edgecolor(), frames[0].get_linestyle()):
         assert one in (frames[2].get_edgecolor(), frames[2].get_linestyle())
@@ -56,7 +57,8 @@ def test_junk_is_faded_and_has_no_rank():
         pictures(1)[0], pictures(3), np.array([True, True, False]), "abc", "q", np.array([0, 1, 7])
     )
     _, junk, right, wrong = plotting_reid.draw_rankings([ranking], "title").axes
-    assert [ax.get_title() for ax in (junk, right, wrong)] == ["– \na", "✓ 1\nb", "✗ 7\nc"]
+    assert [ax.get_title() for ax in (junk, right, wrong)] == ["– ", "✓ 1", "✗ 7"]
+    assert [ax.get_xlabel() for ax in (junk, right, wrong)] == ["a", "b", "c"]
     assert junk.images[0].get_alpha() < right.images[0].get_alpha() == 1
     frames = {str(ax.spines["left"].get_linestyle()) for ax in (junk, right, wrong)}
     assert len(frames) == 3
@@ -106,6 +108,7 @@ def test_every_layer_is_drawn_with_its_channels():
     channels = [str(stage.channels) for stage in plotting_reid.trace(model)]
     boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
     assert len(boxes) == len(channels) + 1
+    assert all(text.get_fontsize() >= 9 for text in ax.texts)
     assert [text for text in shown if "×" not in text] == ["3", *channels]
     assert [text for text in shown if "×" in text] == [
         "64×32", "32×16", "16×8", "8×4", "4×2", "2×1",

@@ -114,5 +114,22 @@ def test_growth_has_a_line_for_each_name_and_a_tick_for_each_size(ax):
     assert [line.get_label() for line in ax.lines] == ["slow", "fast"]
     assert ax.lines[0].get_ydata().tolist() == [3, 48]
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [f"{tick:g}" for tick in ax.get_yticks() if 3 <= tick <= 48] == ["5", "10", "20"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["250", "1,000"]
-    assert sum(3 <= tick <= 48 for tick in ax.get_yticks()) >= 3
+
+
+def test_growth_over_many_decades_has_a_tick_for_each(ax):
+    plotting_scores.draw_growth(ax, [1, 2], {"one": np.array([0.7, 4300])}, "title", "GB")
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    texts = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    shown = [text.get_text() for tick, text in texts if low <= tick <= high]
+    assert shown == ["1", "10", "100", "1,000"]
+
+
+def test_shares_are_in_percent(ax):
+    plotting_scores.draw_cmc(ax, {"one": np.array([0.5, 0.75])}, "title")
+    assert ax.yaxis.get_major_formatter()(0.5) == "50%"
+    ax.clear()
+    plotting_scores.draw_precisions(ax, {"one": np.array([0.1, 0.9])}, "title")
+    assert ax.xaxis.get_major_formatter()(0.5) == "50%"

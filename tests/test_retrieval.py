@@ -1,5 +1,8 @@
 """Embedded queries and gallery: from a run folder, or from the network that ships."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,11 @@ import yaml
 from safetensors.torch import save_file
 from test_experiment import TINY
 
-from tripletlib import retrieval
+from tripletlib import pretrained, retrieval
 from tripletlib.checkpoints import CheckpointError
+from tripletlib.command_line import run
 from tripletlib.evaluation import evaluate, evaluate_embeddings
-from tripletlib.experiment import Experiment, run
+from tripletlib.experiment import Experiment
 from tripletlib.models import LuNet
 from tripletlib.pretrained import WEIGHTS, load_pretrained, main, save_pretrained
 from tripletlib.reranking import k_reciprocal
@@ -49,6 +53,22 @@ def test_weights_come_back_in_half_precision(tmp_path):
     torch.testing.assert_close(loaded(images), model(images), rtol=0.02, atol=0.02)
     halves = sum(parameter.numel() for parameter in model.parameters()) * 2
     assert halves < file.stat().st_size < 1.5 * halves + 20_000
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_weights_that_cannot_be_written_leave_the_earlier_file(tmp_path, monkeypatch, code):
+    file = tmp_path / "weights.safetensors"
+    save_pretrained(small_model(), SMALL, file)
+
+    def write_a_part(_, unfinished, *__):
+        unfinished.write_bytes(b"half")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pretrained, "save_file", write_a_part)
+    with pytest.raises(OSError, match=r"weights\.safetensors could not be written.*name another"):
+        save_pretrained(small_model(), SMALL, file)
+    assert [left.name for left in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert load_pretrained(file)[1] == SMALL
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "foreign", "other network"])

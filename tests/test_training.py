@@ -8,8 +8,8 @@ import yaml
 from torch import nn
 
 from tripletlib.history import COLUMNS, History
+from tripletlib.reporting import EpochReport
 from tripletlib.training import (
-    EpochReport,
     NonFiniteLossError,
     TrainingSettings,
     fit,
@@ -96,11 +96,20 @@ def test_the_model_ends_in_evaluation_mode():
     assert not train(steps=1)[0].training
 
 
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def test_run_folder_gets_settings_and_log(tmp_path):
     _, history = train(tmp_path / "run", steps=5, margin="soft")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["training"]["margin"] == "soft"
     assert TrainingSettings(**config["training"]) == settings(steps=5, margin="soft")
+    assert config["network"] == {"class": "Sequential", "parameters": count(small_net())}
+    assert config["data"] == {"images": [60, 1, 8, 8], "identities": 6}
+    assert config["machine"]["threads"] == torch.get_num_threads()
+    assert config["machine"]["precision"] in ("float32", "bfloat16")  # what "auto" chose
+    assert config["versions"]["torch"] == torch.__version__
     np.testing.assert_array_equal(History.load(tmp_path / "run")["loss"], history["loss"])
 
 

@@ -85,7 +85,7 @@ class QueryBrowser:
         buttons = ipywidgets.HBox([self.back, self.save, self.export])
         about = ipywidgets.VBox([self.results.facts, buttons])
         top = ipywidgets.HBox([self.results.query, about, self.results.control_box()])
-        note = f"Two principal components, {self.map.explained:.0%} of the variance<br>{MAP_LEGEND}"
+        note = f"{self.map.note}<br>{MAP_LEGEND}"
         map_box = ipywidgets.VBox([ipywidgets.HTML(heading("Gallery map", note)), self.map.widget])
         bottom = ipywidgets.HBox([self.results.why_box(), self.results.curve_box(), map_box])
         right = ipywidgets.VBox([top, self.results.legend, self.results.grid, bottom])

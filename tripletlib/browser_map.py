@@ -34,6 +34,7 @@ class GalleryMap:
     Attributes:
         points: the gallery in the plane, `[G, 2]`.
         explained: share of the variance that the plane shows.
+        note: what is drawn, and how much of it the plane shows.
         widget: what to show.
     """
 
@@ -62,6 +63,12 @@ class GalleryMap:
             )
             for verdict, (colour, marker) in _LOOKS.items()
         }
+        drawn = (
+            ""
+            if len(everybody) == len(embeddings)
+            else f", {len(everybody):,} of {len(embeddings):,} pictures drawn"
+        )
+        self.note = f"Two principal components, {self.explained:.0%} of the variance{drawn}"
         self._query = bqplot.Scatter(
             x=[0.0], y=[0.0], scales=self._scales, colors=["white"], marker="diamond",
             stroke=BLACK, stroke_width=3, default_size=220,
@@ -97,10 +104,12 @@ class GalleryMap:
             **look,
         )
         # Hovering leaves a message where it is: the mouse may be on its way elsewhere.
-        hovered = self._messages.guarded(self._show_tip, clears=False)
-        chosen = self._messages.guarded(self._on_choose)
-        mark.on_hover(lambda _, event: hovered(self._index(name, event)))
-        mark.on_element_click(lambda _, event: chosen(self._index(name, event)))
+        hover = self._messages.guarded(
+            lambda event: self._show_tip(self._index(name, event)), clears=False
+        )
+        click = self._messages.guarded(lambda event: self._on_choose(self._index(name, event)))
+        mark.on_hover(lambda _, event: hover(event))
+        mark.on_element_click(lambda _, event: click(event))
         return mark
 
     def _index(self, name: str, event: dict[str, Any]) -> int:

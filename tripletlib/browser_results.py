@@ -94,7 +94,7 @@ class ResultPanel:
         self.facts.value = f"<h2>{name}</h2>{facts(sight)}"
         self.grid.show(self._words.result_groups(sight))
         self.why.show([self._words.why_group(sight.answers)])
-        self._why_text.value = why_sentences(sight.answers)
+        self._why_text.value = why_sentences(sight.answers, sight.after is not None)
         self.curve.show(sight.before, sight.after)
         self.show_options(sight.options)
 

@@ -12,11 +12,11 @@ from tripletlib.picture_widgets import Card, Group
 from tripletlib.splits import DISTRACTOR
 from tripletlib.thumbnails import Thumbnails
 
-RIGHT_MARK, WRONG_MARK = "✓", "✗"
+MARKS = {Verdict.RIGHT: "✓ ", Verdict.WRONG: "✗ ", Verdict.DISTRACTOR: "⊘ "}
 LEGEND = (
     '<div class="legend"><span class="mark-right">✓ right</span>'
     '<span class="mark-wrong">✗ wrong</span>'
-    '<span class="mark-distractor">✗ distractor: nobody’s answer</span>'
+    '<span class="mark-distractor">⊘ distractor: nobody’s answer</span>'
     '<span class="mark-junk">junk: same person and camera, skipped</span></div>'
 )
 
@@ -24,7 +24,8 @@ CURVE_LEGEND = (
     '<span class="line-before">━ by distance</span> <span class="line-after">╍ re-ranked</span>'
 )
 MAP_LEGEND = (
-    "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚ ▼</b> wrong, distractor, ■ unknown"
+    "◇ query, <b class='right'>●</b> right, <b class='wrong'>✚</b> wrong, "
+    "<b class='wrong'>▼</b> distractor, ■ unknown"
 )
 
 
@@ -161,11 +162,10 @@ class Words:
 
 
 def mark_of(place: Place) -> str:
-    """Tick or cross, and the rank."""
+    """The verdict's mark, if it has one, and the rank."""
     if place.verdict == Verdict.JUNK:
         return "junk"
-    marks = {Verdict.RIGHT: f"{RIGHT_MARK} ", Verdict.UNKNOWN: ""}
-    return f"{marks.get(place.verdict, f'{WRONG_MARK} ')}{place.rank}"
+    return f"{MARKS.get(place.verdict, '')}{place.rank}"
 
 
 def facts(sight: Sight) -> str:
@@ -185,15 +185,21 @@ def facts(sight: Sight) -> str:
     return f'<div class="facts">{"".join(tiles)}</div>'
 
 
-def why_sentences(answers: Answers) -> str:
-    """Nearest wrong and farthest right answer, as HTML."""
+def why_sentences(answers: Answers, reranked: bool = False) -> str:
+    """Nearest wrong and farthest right answer, as HTML.
+
+    Args:
+        answers: the list that is judged.
+        reranked: whether it is the re-ranked one, for the text.
+    """
     wrong, right = answers.nearest_wrong(), answers.farthest_right()
     if wrong is None or right is None:
         return ""
     late = int((answers.right[wrong.rank - 1 :]).sum())
     total = int(answers.right.sum())
     return (
-        f"<p>The <b>nearest wrong</b> answer is at rank {wrong.rank}, "
+        f"<p>{'After re-ranking' if reranked else 'By distance'}, "
+        f"the <b>nearest wrong</b> answer is at rank {wrong.rank}, "
         f"{wrong.distance:.3g} away; the <b>farthest right</b> one at rank {right.rank}, "
         f"{right.distance:.3g} away. {late} of {total} right answers come after the nearest "
         f"wrong one.</p>"

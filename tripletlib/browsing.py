@@ -38,6 +38,7 @@ class Browsing:
     ) -> None:
         self.lookup = Lookup(retrieval)
         self._way: list[Asked] = []
+        self._shuffles = 0
         self.sight = self.lookup.look(asked, options)
 
     def ask(self, asked: Asked) -> None:
@@ -88,7 +89,8 @@ class Browsing:
         """Queries in an order; by AP, those without a right answer come last.
 
         Args:
-            order: AP is that of plain distances, whatever the options say.
+            order: AP is that of plain distances, whatever the options say; `"random"` is another
+                order each time.
             camid: only those of this camera.
             pid: only those of this identity.
 
@@ -103,10 +105,12 @@ class Browsing:
         table = self.lookup.retrieval.query
         indices = np.arange(len(table))
         if order == "random":
-            indices = np.random.default_rng(0).permutation(indices)
+            indices = np.random.default_rng(self._shuffles).permutation(indices)
+            self._shuffles += 1  # asked again, another order
         elif order != "as in the set":
             precision = self.scores.average_precision
-            indices = np.argsort(-precision if order.startswith("best") else precision, stable=True)
+            key = -precision if order.startswith("best") else precision
+            indices = np.argsort(key, kind="stable")
         fits = np.ones(len(table), dtype=bool)
         fits &= True if camid is None else table.camids == camid
         fits &= True if pid is None else table.pids == pid

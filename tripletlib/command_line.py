@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tripletlib import distributed
 from tripletlib.checkpoints import CheckpointError
-from tripletlib.experiment import Experiment, run
+from tripletlib.experiment import Experiment
 from tripletlib.interruption import TrainingInterrupted
 from tripletlib.joining import is_first_process, process_group
 from tripletlib.launching import ProcessesFailed
+from tripletlib.progress import Progress
 from tripletlib.training import NonFiniteLossError
 
 
@@ -36,8 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def run(experiment: Experiment, embed_afterwards: bool) -> None:
+    """Trains, and embeds query and gallery if asked to; only the first process says so."""
+    processes = distributed.current()
+    progress: Progress = "auto" if processes.is_first else "off"
+    say = print if processes.is_first else _ignore
+    dataset = processes.in_turn(lambda: experiment.open_dataset(progress))
+    say(dataset)
+    model = experiment.make_model()
+    experiment.train(model, dataset.train, progress=progress)
+    if embed_afterwards:
+        for split in (dataset.query, dataset.gallery):
+            table = experiment.embedding_table(
+                model, split, dataset.root, experiment.steps, progress
+            )
+            say(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
+
+
 def _fail(message: str, status: int) -> int:
     # What stops one process stops all of them, with the same message.
     if is_first_process():
         print(message, file=sys.stderr)
     return status
+
+
+def _ignore(*_: object) -> None:
+    pass

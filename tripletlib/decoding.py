@@ -3,8 +3,10 @@
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -128,33 +130,48 @@ def read_images(
     """
     images = np.empty((len(paths), 3, *image_size), np.uint8)
     skipped: dict[int, str] = {}
-
-    def read_chunk(start: int) -> int:
-        chunk = paths[start : start + _CHUNK]
-        for index, path in enumerate(chunk, start):
-            try:
-                images[index] = read_image(path, image_size)
-            except UnreadableImageError as error:
-                if not skip_unreadable:
-                    raise
-                skipped[index] = error.reason
-        return len(chunk)
-
-    pool = ThreadPoolExecutor()
-    try:
-        with (
-            progress_display.bar(len(paths), "image", progress, desc=title) as bar,
-            warnings.catch_warnings(),
-        ):
-            # `read_image` makes an error of it. Filters count for all threads, so set them here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            for done in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
-                bar.update(done)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interrupt, stop soon
+    read_chunk = partial(_read_chunk, paths, images, skipped, skip_unreadable)
+    with (
+        _threads() as pool,
+        progress_display.bar(len(paths), "image", progress, desc=title) as bar,
+        warnings.catch_warnings(),
+    ):
+        # `read_image` makes an error of it. Filters count for all threads, so set them here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for done in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
+            bar.update(done)
     if skipped:
         images = np.delete(images, list(skipped), axis=0)
     return images, dict(sorted(skipped.items()))
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as there are processors; after an error or an interrupt they stop soon."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_chunk(
+    paths: Sequence[str],
+    images: np.ndarray,
+    skipped: dict[int, str],
+    skip_unreadable: bool,
+    start: int,
+) -> int:
+    """Reads the pictures of one piece of work into `images`, uint8 `[N, 3, H, W]`; their number."""
+    chunk = paths[start : start + _CHUNK]
+    for index, path in enumerate(chunk, start):
+        try:
+            images[index] = read_image(path, images.shape[2:])
+        except UnreadableImageError as error:
+            if not skip_unreadable:
+                raise
+            skipped[index] = error.reason
+    return len(chunk)
 
 
 def _to_array(picture: Image.Image, image_size: tuple[int, int]) -> np.ndarray:

@@ -65,6 +65,9 @@ def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tens
     Raises:
         ValueError: wrong shapes or an unknown metric.
 
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 3.2, for the plain Euclidean distance.
+
     Example:
         >>> paired_distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
         tensor([5.])
@@ -124,9 +127,14 @@ def _diagonal(square: Tensor) -> Tensor:
     return torch.eye(len(square), dtype=torch.bool, device=square.device)
 
 
-def _check(a: Tensor, b: Tensor, metric: str) -> None:
+def check_metric(metric: str) -> None:
+    """Raises a ValueError unless the metric is one of `Metric`."""
     if metric not in get_args(Metric):
         raise ValueError(f"metric must be one of {get_args(Metric)}, got {metric!r}")
+
+
+def _check(a: Tensor, b: Tensor, metric: str) -> None:
+    check_metric(metric)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
             f"embeddings must be [N, D] and [M, D] with one D, got {_shape(a)} and {_shape(b)}"

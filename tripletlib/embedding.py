@@ -1,7 +1,8 @@
 """Images to embeddings, batch by batch, and the table that keeps them."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tripletlib import progress as progress_display
 from tripletlib.augmentation import ENLARGEMENT
 from tripletlib.hardware import choose_layout, choose_precision, keep_freed_memory
+from tripletlib.paths import explained_writing
 
 TestTimeAugmentation = Literal["none", "flip", "5crops", "5crops+flip"]
 _COLUMNS = ("embeddings", "pids", "camids", "paths")
@@ -107,6 +109,7 @@ class EmbeddingTable:
         paths: file of each image, text `[N]`.
         step: training step of the checkpoint that embedded them.
         tta: test-time augmentation, see `embed`.
+        files: `fingerprint` of the image files, to tell whether they are still the same.
 
     Raises:
         ValueError: the columns have different lengths.
@@ -118,6 +121,7 @@ class EmbeddingTable:
     paths: np.ndarray
     step: int
     tta: str
+    files: str = ""
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
@@ -128,19 +132,25 @@ class EmbeddingTable:
         return len(self.pids)
 
     def save(self, file: Path) -> None:
-        """Writes an `.npz` archive, in one piece."""
-        file.parent.mkdir(parents=True, exist_ok=True)
+        """Writes an `.npz` archive, in one piece.
+
+        Raises:
+            OSError: it cannot be written; the message names the file and the way out, and an
+                earlier file is kept.
+        """
         unfinished = file.with_suffix(".tmp")
         columns = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         columns["paths"] = columns["paths"].astype(str)  # objects would need pickle
-        try:
-            with unfinished.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **columns)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with explained_writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with unfinished.open("wb") as stream:
+                    np.savez(stream, **columns)  # type: ignore[arg-type]
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -158,8 +168,51 @@ class EmbeddingTable:
             raise
         except Exception as error:  # a foreign or cut file fails in many ways
             raise ValueError(f"{file} is not an embedding table ({error}); remove it") from error
-        step, tta = int(columns.pop("step")), str(columns.pop("tta"))
-        return cls(**columns, step=step, tta=tta)
+        step, tta, files = (columns.pop(name).item() for name in ("step", "tta", "files"))
+        return cls(**columns, step=step, tta=tta, files=files)
+
+
+def saved_table(file: Path, step: int, tta: str, files: str) -> EmbeddingTable | None:
+    """A table that an earlier call saved, if it is of this step, augmentation and these files.
+
+    Args:
+        file: where it would lie.
+        step: training step of the checkpoint.
+        tta: test-time augmentation, see `embed`.
+        files: `fingerprint` of the image files.
+
+    Returns:
+        The table, or None if there is none or one of something else.
+
+    Raises:
+        ValueError: the file is no embedding table.
+    """
+    if not file.is_file():
+        return None
+    saved = EmbeddingTable.load(file)
+    return saved if (saved.step, saved.tta, saved.files) == (step, tta, files) else None
+
+
+def fingerprint(paths: Sequence[str], root: Path) -> str:
+    """Tells one list of image files from another by their names and sizes.
+
+    Times of change are left out on purpose: embeddings made on one machine stay good beside a copy
+    of the data set on another.
+
+    Args:
+        paths: the files, relative to `root`.
+        root: the data set's folder.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path}\0{(root / path).stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]
 
 
 def _views(images: Tensor, tta: TestTimeAugmentation) -> Iterator[Tensor]:

@@ -1,8 +1,6 @@
 """Scores of a whole ranking: CMC and both mAPs under the Market-1501 protocol, in blocks."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
@@ -13,17 +11,11 @@ from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.hardware import choose_device
 from tripletlib.multi_query import pool_queries
-from tripletlib.protocol import Answers, Numbers, right_ranks, to_distances, to_labels
-from tripletlib.ranking import (
-    RankedGallery,
-    Rule,
-    average_precision,
-    precision_recall,
-    precision_terms,
-    rank_gallery,
-)
+from tripletlib.protocol import Answers, Numbers, to_labels
+from tripletlib.ranking import RankedGallery, average_precision, precision_recall, rank_gallery
+from tripletlib.scores import RetrievalScores, rank_blocks, summarize
 
-# One way in: what looks at one ranked list, and multi-query, can be imported from here too.
+# One way in: the scores, what looks at one ranked list, and multi-query are imported from here.
 __all__ = [
     "RankedGallery",
     "RetrievalScores",
@@ -36,36 +28,6 @@ __all__ = [
     "rank_gallery",
 ]
 _ROWS = 64  # queries whose distances are converted and checked at once
-
-
-@dataclass(frozen=True)
-class RetrievalScores:
-    """How well the galleries are ranked. Queries without a right answer are left out of the means.
-
-    Attributes:
-        cmc: share of queries with a right answer within the first 1, 2, ... places (rank-1 is
-            `cmc[0]`), float64 `[min(max_rank, G)]`, in [0, 1].
-        map: mean average precision by the rectangle rule, in [0, 1].
-        map_market: the same by the trapezoid rule of Market-1501's own evaluation code.
-        average_precision: of each query, by the rectangle rule, float64 `[Q]`; NaN without a right
-            answer.
-        average_precision_market: the same by the trapezoid rule.
-        first_right: place of each query's first right answer, from 1, int64 `[Q]`; 0 if none.
-        valid_queries: which queries have a right answer, bool `[Q]`.
-    """
-
-    cmc: np.ndarray
-    map: float
-    map_market: float
-    average_precision: np.ndarray
-    average_precision_market: np.ndarray
-    first_right: np.ndarray
-    valid_queries: np.ndarray
-
-    @property
-    def valid_count(self) -> int:
-        """Number of queries that have a right answer."""
-        return int(np.count_nonzero(self.valid_queries))
 
 
 def evaluate(
@@ -157,8 +119,8 @@ def evaluate_blocks(
     """
     answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
     counts = _count_right(answers, max_rank)  # [Q]
-    ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
-    return _summarize(ranks, counts, min(max_rank, answers.gallery))
+    ranks = rank_blocks(blocks, answers, counts, slice(0, len(counts)))
+    return summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
 def evaluate_embeddings(
@@ -207,8 +169,8 @@ def evaluate_embeddings(
     processes = distributed.current()
     tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
     blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
-    ranks = processes.gather_objects(_rank_blocks(blocks, answers, counts, share))
-    return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
+    ranks = processes.gather_objects(rank_blocks(blocks, answers, counts, share))
+    return summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 
 def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
@@ -222,57 +184,6 @@ def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
             f"images (camera_filter={camera_filter}): compare the pids and camids of both"
         )
     return counts
-
-
-def _rank_blocks(
-    blocks: Iterable[tuple[int | slice, Numbers]],
-    answers: Answers,
-    counts: np.ndarray,
-    share: slice,
-) -> np.ndarray:
-    """Ranks of the right answers of a share of the queries, one query after the other."""
-    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
-    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
-    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
-    ranks = np.empty(counts[share].sum(), dtype=np.int64)
-    seen = np.zeros(answers.queries, dtype=bool)
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if seen[query]:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            own = slice(starts[query], starts[query] + counts[query])
-            ranks[own] = right_ranks(row, *answers.of(query))
-            seen[query] = True
-    if not seen[share].all():
-        raise ValueError(
-            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
-            f"query {share.start + np.argmin(seen[share])}"
-        )
-    return ranks
-
-
-def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
-    valid = counts > 0
-    starts = np.cumsum(counts) - counts
-    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
-    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
-    precisions = {}
-    for rule in get_args(Rule):
-        terms = precision_terms(ranks, found, rule)
-        sums = np.bincount(query, weights=terms, minlength=len(counts))
-        precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
-    first_right = np.zeros(len(counts), dtype=np.int64)
-    first_right[valid] = ranks[starts[valid]]
-    places = np.arange(1, max_rank + 1)
-    return RetrievalScores(
-        cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
-        map=float(precisions["rectangle"][valid].mean()),
-        map_market=float(precisions["trapezoid"][valid].mean()),
-        average_precision=precisions["rectangle"],
-        average_precision_market=precisions["trapezoid"],
-        first_right=first_right,
-        valid_queries=valid,
-    )
 
 
 def _distance_blocks(

@@ -8,14 +8,20 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import yaml
 
 from tripletlib import distributed
 from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
-from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
+from tripletlib.embedding import (
+    EmbeddingTable,
+    TestTimeAugmentation,
+    embed,
+    fingerprint,
+    saved_table,
+)
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
 from tripletlib.joining import started_by_torchrun
@@ -26,10 +32,11 @@ from tripletlib.models import LuNet
 from tripletlib.paths import data_root, run_folder
 from tripletlib.progress import Progress
 from tripletlib.reporting import EpochReport
+from tripletlib.run_keeper import Resume
 from tripletlib.settings import TrainingSettings
 from tripletlib.splits import Split
 from tripletlib.synthetic import write_synthetic_market
-from tripletlib.training import Resume, fit, seed_everything
+from tripletlib.training import fit, seed_everything
 
 # Parameters that shape what notebook 03 shows, and mean nothing to a training without pictures.
 NOTEBOOK_ONLY = frozenset({"checkpoint_step", "shown_identities"})
@@ -45,6 +52,7 @@ class Experiment:
             own pictures, see `from_folders`.
         dataset_root: the data set's folder; a relative one is meant from the data root.
         synthetic_identities: people to draw; half of them are for training.
+        skip_unreadable: leave out and list pictures that cannot be read, instead of stopping.
         image_height: pixels; all images are resized to it.
         image_width: pixels.
         embedding_dim: D.
@@ -64,6 +72,7 @@ class Experiment:
     dataset: Literal["synthetic", "market1501", "folders"] = "synthetic"
     dataset_root: str = "synthetic"
     synthetic_identities: int = 300
+    skip_unreadable: bool = False
     image_height: int = 128
     image_width: int = 64
     embedding_dim: int = 128
@@ -86,6 +95,13 @@ class Experiment:
     tta: TestTimeAugmentation = "none"
     seed: int = 0
     processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tta not in get_args(TestTimeAugmentation):
+            raise ValueError(
+                f"tta must be one of {get_args(TestTimeAugmentation)}, got {self.tta!r}"
+            )
+        self.settings()  # raises where they cannot be
 
     @classmethod
     def from_file(cls, file: Path) -> Self:
@@ -146,7 +162,9 @@ class Experiment:
         }
         if self.dataset not in readers:
             raise ValueError(f"dataset must be one of {tuple(readers)}, got {self.dataset!r}")
-        return readers[self.dataset](root, image_size or self.image_size, progress=progress)
+        return readers[self.dataset](
+            root, image_size or self.image_size, self.skip_unreadable, progress=progress
+        )
 
     def make_model(self) -> LuNet:
         """A LuNet with weights drawn from the seed."""
@@ -195,6 +213,7 @@ class Experiment:
             progress,
             checkpoint_every=self.checkpoint_every,
             resume=self.resume,
+            parameters=asdict(self),
         )
 
     @property
@@ -255,7 +274,8 @@ class Experiment:
         processes = distributed.current()
         file = self.folder / "embeddings" / f"{split.name}.npz"
         paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
-        saved = processes.from_first(lambda: self._saved_table(file, paths, step))
+        files = fingerprint(paths, root)
+        saved = processes.from_first(lambda: saved_table(file, step, self.tta, files))
         if saved is not None:
             return saved
         images = split.images[processes.share(len(paths))]
@@ -264,35 +284,7 @@ class Experiment:
             mine = embed(model, images, 256, self.tta, self.precision, progress)
         embeddings = np.concatenate(processes.gather_objects(mine))
         table = EmbeddingTable(
-            embeddings, split.pids, split.camids, np.array(paths), step, self.tta
+            embeddings, split.pids, split.camids, np.array(paths), step, self.tta, files
         )
         processes.from_first(lambda: table.save(file))
         return table
-
-    def _saved_table(self, file: Path, paths: list[str], step: int) -> EmbeddingTable | None:
-        if not file.is_file():
-            return None
-        saved = EmbeddingTable.load(file)
-        same = (saved.step, saved.tta, saved.paths.tolist()) == (step, self.tta, paths)
-        return saved if same else None
-
-
-def run(experiment: Experiment, embed_afterwards: bool) -> None:
-    """Trains, and embeds query and gallery if asked to; only the first process says so."""
-    processes = distributed.current()
-    progress: Progress = "auto" if processes.is_first else "off"
-    say = print if processes.is_first else _ignore
-    dataset = processes.in_turn(lambda: experiment.open_dataset(progress))
-    say(dataset)
-    model = experiment.make_model()
-    experiment.train(model, dataset.train, progress=progress)
-    if embed_afterwards:
-        for split in (dataset.query, dataset.gallery):
-            table = experiment.embedding_table(
-                model, split, dataset.root, experiment.steps, progress
-            )
-            say(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
-
-
-def _ignore(*_: object) -> None:
-    pass

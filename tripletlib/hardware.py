@@ -1,6 +1,8 @@
 """Picks the device, the precision and the memory layout that suit the machine."""
 
 import ctypes
+import os
+import platform
 
 import torch
 
@@ -39,6 +41,18 @@ def choose_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_form
     if device.type == "cuda" or dtype == torch.bfloat16:
         return torch.channels_last
     return torch.contiguous_format
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """The class of machine that numbers were measured on; nothing that tells one from another."""
+    machine: dict[str, str | int] = {
+        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+    return machine
 
 
 def keep_freed_memory() -> bool:

@@ -5,7 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 import torch
@@ -52,8 +52,15 @@ class History:
     ) -> None:
         self.detail_every = detail_every
         self._rows: list[list[float]] = [] if rows is None else rows.tolist()
-        self._file = None
-        self._board = None
+        self._file: TextIO | None = None
+        self._board: Any = None
+        try:
+            self._open(folder)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, folder: Path | None) -> None:
         if folder is not None:
             self._path = folder / "history.csv"
             with explained_writing(self._path):
@@ -62,8 +69,9 @@ class History:
                 self._writer = csv.writer(self._file)
                 self._writer.writerow(COLUMNS)
                 self._writer.writerows(map(_cells, self._rows))
-            with explained_writing(folder / "tensorboard"):
-                self._board = _open_tensorboard(folder / "tensorboard", behind=len(self._rows))
+            self._board_folder = folder / "tensorboard"
+            with explained_writing(self._board_folder):
+                self._board = _open_tensorboard(self._board_folder, behind=len(self._rows))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -140,7 +148,8 @@ class History:
             with explained_writing(self._path):
                 self._file.close()
         if self._board is not None:
-            self._board.close()
+            with explained_writing(self._board_folder):
+                self._board.close()
 
     def __enter__(self) -> Self:
         return self
@@ -164,15 +173,17 @@ class History:
                 if step % MEAN_LOSS_EVERY == 0:
                     self._file.flush()
         if self._board is not None:
-            for name, value in row.items():
-                if name != "step" and not np.isnan(value):
-                    self._board.add_scalar(name.replace("_p", "/p"), value, step)
+            with explained_writing(self._board_folder):
+                for name, value in row.items():
+                    if name != "step" and not np.isnan(value):
+                        self._board.add_scalar(name.replace("_p", "/p"), value, step)
 
     def _write_histograms(self, step: int, embeddings: Tensor) -> None:
         if self._board is not None:
             values = embeddings.detach().float().cpu()
-            self._board.add_histogram("embedding_entries", values, step)
-            self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
+            with explained_writing(self._board_folder):
+                self._board.add_histogram("embedding_entries", values, step)
+                self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
 
 
 def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:

@@ -1,9 +1,12 @@
 """Follows a training with pictures: the scatter of unseen images, or the curves of the log."""
 
+import csv
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
@@ -13,16 +16,18 @@ from sklearn.neighbors import KNeighborsClassifier
 from tripletlib.datasets import LabelledImages
 from tripletlib.embedding import embed
 from tripletlib.losses import Margin
-from tripletlib.plotting import draw_embedding, draw_history
+from tripletlib.paths import explained_writing
+from tripletlib.plotting import TEN_COLOURS, draw_embedding, draw_history
 from tripletlib.progress import in_live_notebook
-from tripletlib.training import EpochReport
+from tripletlib.reporting import EpochReport
 
 
 class EmbeddingFilm:
     """A callback for `fit` that embeds held-out images after every epoch and draws them.
 
-    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder; in an open
-    notebook one picture moves with the training.
+    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder, and its
+    k-NN accuracy as a line of `accuracy.csv`; in an open notebook one picture moves with the
+    training.
 
     Args:
         held_out: images that the training does not see.
@@ -50,6 +55,8 @@ class EmbeddingFilm:
         self._folder.mkdir(parents=True, exist_ok=True)
         for earlier in self._folder.glob("epoch_*.png"):
             earlier.unlink()
+        self._accuracy_file = run_folder / "accuracy.csv"
+        self._write_accuracy("w", "epoch", "step", "accuracy")
         self._screen = _Screen()
 
     def __call__(self, report: EpochReport) -> None:
@@ -58,11 +65,19 @@ class EmbeddingFilm:
         embeddings = embed(report.model, self.held_out.images)
         classifier = KNeighborsClassifier(self.neighbours).fit(known, self.reference.labels)
         self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
+        self._write_accuracy("a", report.epoch, report.step, self.accuracies[-1])
         self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
         figure = self._draw_frame(report)
         figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
         self._screen.show(figure)
         plt.close(figure)
+
+    def _write_accuracy(self, mode: Literal["w", "a"], *cells: object) -> None:
+        with (
+            explained_writing(self._accuracy_file),
+            self._accuracy_file.open(mode, newline="", encoding="utf-8") as stream,
+        ):
+            csv.writer(stream).writerow(cells)
 
     def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
         """Joins the frames into `scatter.png`, an animated PNG.
@@ -80,8 +95,10 @@ class EmbeddingFilm:
             raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
         frames = [Image.open(file).convert("RGB") for file in files]
         # One palette for all frames: an animated PNG of palette images is a third of the size.
-        palette = frames[-1].quantize(32)
-        last, *_ = small = [frame.quantize(palette=palette) for frame in [frames[-1], *frames]]
+        last, *_ = small = [
+            frame.quantize(palette=_palette(), dither=Image.Dither.NONE)
+            for frame in [frames[-1], *frames]
+        ]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
         file = self._folder.parent / "scatter.png"
         last.save(
@@ -124,6 +141,17 @@ class LiveCurves:
             figure.suptitle(str(report))
             self._screen.show(figure)
             plt.close(figure)
+
+
+def _palette() -> Image.Image:
+    """What a scatter is made of: ten colours, each in eight shades towards white, and greys."""
+    colours = 255 * np.array([to_rgb(colour) for colour in TEN_COLOURS])  # [10, 3]
+    strength = np.linspace(1, 0, 8, endpoint=False)[:, None, None]
+    shades = (strength * colours + (1 - strength) * 255).reshape(-1, 3)  # [80, 3]
+    greys = np.linspace(0, 255, 16)[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([shades, greys]).round().astype(np.uint8).tobytes())
+    return palette
 
 
 class _Screen:

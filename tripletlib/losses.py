@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tripletlib.distances import Metric, paired_distances, pairwise_distances, unit_rows
+from tripletlib.distances import (
+    Metric,
+    check_metric,
+    paired_distances,
+    pairwise_distances,
+    unit_rows,
+)
 
 Margin = float | Literal["soft"]
 
@@ -30,6 +36,12 @@ class TripletResult:
             without gradient.
         negative_distances: `batch_hard` only: each kept anchor's hardest negative, `[B']`,
             without gradient.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+        >>> result = batch_hard(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> result.active_fraction, result.positive_distances, result.negative_distances
+        (tensor(0.2500), tensor([1., 1., 4., 4.]), tensor([3., 2., 2., 6.]))
     """
 
     loss: Tensor
@@ -158,6 +170,12 @@ def mine_hardest(
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
         positives and of their hardest negatives. Among equals any may be chosen.
 
+    Raises:
+        ValueError: an unknown metric.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), equation 5.
+
     Example:
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
@@ -215,8 +233,15 @@ def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]
     return losses, losses > 0
 
 
+def check_margin(margin: Margin) -> None:
+    """Raises a ValueError unless the margin is a finite number >= 0 or `"soft"`."""
+    if margin != "soft" and (isinstance(margin, str) or not 0 <= margin < math.inf):
+        raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
+
+
 def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does."""
+    check_metric(metric)
     points = embeddings.detach()
     points = points if points.dtype == torch.float64 else points.float()
     if metric == "cosine":
@@ -236,8 +261,7 @@ def _check(embeddings: Tensor, labels: Tensor, margin: Margin) -> None:
         )
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must be [B] = [{len(embeddings)}], got {list(labels.shape)}")
-    if margin != "soft" and (isinstance(margin, str) or not 0 <= margin < math.inf):
-        raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
+    check_margin(margin)
     if len(labels) < 3:
         raise _no_valid_triplet(labels)
 

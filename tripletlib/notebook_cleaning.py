@@ -4,18 +4,20 @@ import base64
 import io
 from typing import Any
 
+import numpy as np
 from nbformat import NotebookNode
 from PIL import Image
 
-_COLOURS = 128
-_QUALITY = 75
+_PALETTES = 32, 64, 128, 256  # numbers of colours to try
+_VISIBLE = 0.5  # mean change of a pixel, of 255, from which a palette shows
+_QUALITY = 60  # with full resolution of the colours, so that coloured text stays crisp
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """Drops what only this execution knows and shrinks the pictures.
 
     Widget state and papermill's times go; neighbouring pieces of printed text are joined; plots
-    get a palette of 128 colours, which halves them and hardly shows, and photographs become JPEG.
+    get a palette, which makes a third of them and does not show, and photographs become JPEG.
 
     Args:
         notebook: an executed notebook, changed in place.
@@ -38,10 +40,11 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def shrink_png(data: bytes) -> tuple[str, bytes]:
-    """Reduces a PNG to a palette, or to a JPEG if that is smaller.
+    """Reduces a PNG to a palette if that does not show, and to a JPEG otherwise.
 
-    A plot has few colours and stays a PNG; sheets of pictures become JPEG. An animated PNG is left
-    as it is.
+    A plot has few colours and stays a PNG. Photographs and drawn people have thousands, which a
+    palette would turn into specks; figures that hold them become JPEG, and so does a picture that
+    is smaller this way. An animated PNG is left as it is.
 
     Args:
         data: the file's bytes.
@@ -53,13 +56,25 @@ def shrink_png(data: bytes) -> tuple[str, bytes]:
     if getattr(picture, "is_animated", False):
         return "image/png", data
     rgb = picture.convert("RGB")
-    palette, photo = io.BytesIO(), io.BytesIO()
-    rgb.quantize(_COLOURS, dither=Image.Dither.NONE).save(palette, "PNG", optimize=True)
-    rgb.save(photo, "JPEG", quality=_QUALITY, optimize=True)
-    png = min(data, palette.getvalue(), key=len)
+    photo = io.BytesIO()
+    rgb.save(photo, "JPEG", quality=_QUALITY, subsampling=0, progressive=True, optimize=True)
+    png = min(data, _with_palette(rgb) or data, key=len)
     if len(photo.getvalue()) < len(png):
         return "image/jpeg", photo.getvalue()
     return "image/png", png
+
+
+def _with_palette(rgb: Image.Image) -> bytes | None:
+    """The picture as a PNG of few colours; None if that would show."""
+    before = np.asarray(rgb, np.int16)  # [H, W, 3]
+    for colours in _PALETTES:
+        reduced = rgb.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
+        change = np.abs(np.asarray(reduced.convert("RGB"), np.int16) - before)
+        if change.max(2).mean() < _VISIBLE:
+            file = io.BytesIO()
+            reduced.save(file, "PNG", optimize=True)
+            return file.getvalue()
+    return None
 
 
 def _clean_output(output: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ nothing here looks at it: paths hang on the repository root or on two environmen
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,17 +40,27 @@ def run_folder(name: str) -> Path:
     return runs_root() / relative
 
 
-@contextmanager
-def explained_writing(file: Path) -> Iterator[None]:
+def explained_writing(file: Path) -> AbstractContextManager[None]:
     """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
+    return _explained(
+        file, "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True"
+    )
+
+
+def explained_data_writing(path: Path) -> AbstractContextManager[None]:
+    """The same for a file or folder of a data set that is made here."""
+    return _explained(
+        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
+    )
+
+
+@contextmanager
+def _explained(path: Path, way_out: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = (
-            f"{error.strerror or error}; free disk space, or name another runs folder with "
-            "TRIPLETLIB_RUNS, then go on with resume=True; could not write"
-        )
-        raise OSError(error.errno, message, str(file)) from error
+        message = f"{error.strerror or error}; free disk space, or {way_out}; could not write"
+        raise OSError(error.errno, message, str(path)) from error
 
 
 def _from_environment(variable: str, default: str) -> Path:

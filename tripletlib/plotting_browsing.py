@@ -1,4 +1,4 @@
-"""The query browser's view as a static figure: what its button saves and a printed page shows."""
+"""The query browser's view as static figures: what its button saves and a printed page shows."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,26 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
 
 from tripletlib.answers import Answers, Place, Verdict
 from tripletlib.browsing import Browsing
 from tripletlib.lookup import Asked
-from tripletlib.plotting import BLUE, GREEN, GREY, ORANGE, VERMILION
+from tripletlib.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
 
 _LOOKS = {  # frame's colour, its dashes, mark
     Verdict.RIGHT: (GREEN, "-", "✓ "),
     Verdict.WRONG: (VERMILION, (0, (2, 1)), "✗ "),
-    Verdict.DISTRACTOR: (VERMILION, (0, (1, 1)), "✗ "),
+    Verdict.DISTRACTOR: (VERMILION, (0, (1, 1)), "⊘ "),
     Verdict.JUNK: (GREY, "-", ""),
     Verdict.UNKNOWN: (GREY, "-", ""),
+}
+_MAP_LOOKS = {  # colour, marker: those of the widget's map
+    Verdict.UNKNOWN: (BLUE, "s"),
+    Verdict.JUNK: (BLACK, "P"),
+    Verdict.DISTRACTOR: (VERMILION, "v"),
+    Verdict.WRONG: (VERMILION, "P"),
+    Verdict.RIGHT: (GREEN, "o"),
 }
 
 
@@ -57,6 +65,37 @@ def draw_sight(browsing: Browsing, columns: int = 10) -> Figure:
     return figure
 
 
+def draw_map(ax: Axes, browsing: Browsing) -> Axes:
+    """Draws the gallery in the plane of its first two principal components, as the widget does.
+
+    The query and its first places, down to `top_k`, stand out.
+
+    Args:
+        ax: where to draw.
+        browsing: what is seen; its gallery has two pictures and two dimensions at least.
+    """
+    sight, lookup = browsing.sight, browsing.lookup
+    gallery = lookup.retrieval.gallery.embeddings
+    plane = PCA(2, random_state=0).fit(gallery)
+    points = plane.transform(gallery)  # [G, 2]
+    x, y = points.T
+    ax.scatter(x, y, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
+    places = sight.answers.top(sight.options.top_k, sight.options.show_junk)
+    for verdict, (colour, marker) in _MAP_LOOKS.items():
+        mine = [place.index for place in places if place.verdict == verdict]
+        if mine:
+            mark = ax.scatter(x[mine], y[mine], s=60, color=colour, marker=marker, ec="white")
+            mark.set_label(verdict.value)
+    left, up = plane.transform(lookup.embedding(sight.asked)[None])[0]
+    ax.scatter(left, up, s=110, color="white", marker="D", ec="black", lw=2, label="query")
+    share = plane.explained_variance_ratio_.sum()
+    ax.set_title(f"Two principal components (PCA),\n{share:.0%} of the variance")
+    ax.set(xticks=[], yticks=[])  # only who is near to whom means something
+    ax.grid(False)
+    ax.legend(fontsize=9)
+    return ax
+
+
 def _draw_query(ax: Axes, browsing: Browsing, name: str) -> None:
     asked = browsing.sight.asked
     pid, camid = browsing.lookup.pid_and_camid(asked)
@@ -89,10 +128,11 @@ def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
         f"{name}: AP {answers.average_precision:.1%}, first right at rank {answers.first_right}"
         for name, answers in lists
     ]
-    wrong, right = lists[-1][1].nearest_wrong(), lists[-1][1].farthest_right()
-    for name, place in (("nearest wrong", wrong), ("farthest right", right)):
+    name, last = lists[-1]
+    ends = ("nearest wrong", last.nearest_wrong()), ("farthest right", last.farthest_right())
+    for which, place in ends:
         if place is not None:
-            lines.append(f"{name} answer: rank {place.rank}, {place.distance:.3g} away")
+            lines.append(f"{name}, {which}: rank {place.rank}, {place.distance:.3g} away")
     ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
 
 

@@ -21,6 +21,8 @@ from tripletlib.retrieval import Retrieval
 from tripletlib.splits import DISTRACTOR
 
 Protocol = Literal["market1501", "original"]
+# Width and height against the long lists of `draw_rankings`: here single pictures are compared.
+_ENLARGED = np.array([1.25, 1.5])
 PROTOCOLS: dict[Protocol, str] = {
     "market1501": "Market-1501's protocol: same person, same camera is junk",
     "original": "the original's protocol: same-camera matches are right, distractors left out",
@@ -142,6 +144,8 @@ def draw_comparison(
     who = f"query {index}: person {retrieval.query.pids[index]}, camera"
     title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
     figure = draw_rankings(rankings, "")
+    width, height = _ENLARGED * figure.get_size_inches()
+    figure.set_size_inches(width, height)
     figure.suptitle(title, fontsize=11)  # three lines, over few pictures
     return figure
 
@@ -202,7 +206,7 @@ def draw_hardest(
         After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
     """
     columns = len(indices)
-    size = (columns * 0.8 + 0.6, 4.6)
+    size = (columns * 0.9 + 0.8, 5.8)
     figure, axes = plt.subplots(3, columns, figsize=size, squeeze=False, layout="constrained")
     for column, index in zip(axes.T, indices, strict=True):
         order, right, junk = rank_for(retrieval, index, distances[index])

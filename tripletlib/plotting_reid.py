@@ -124,19 +124,21 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
 
 
 def draw_answer(ax: Axes, image: np.ndarray, verdict: Verdict, text: str) -> Axes:
-    """Draws a picture in the frame of its verdict, below the verdict's mark and a text.
+    """Draws a picture in the frame of its verdict, its mark and place above, the rest below.
 
     Args:
         ax: where to draw.
         image: uint8 `[3, H, W]`.
         verdict: `"right"`, `"wrong"` or `"junk"`.
-        text: stands behind the mark.
+        text: the first line stands behind the mark, above the picture; the others under it.
     """
     mark, colour, line = LOOKS[verdict]
     show_picture(ax, image)
     ax.images[0].set_alpha(0.35 if verdict == "junk" else 1)
     ax.spines[:].set(visible=True, color=colour, lw=3, ls=line, capstyle="butt")
-    ax.set_title(f"{mark} {text}", fontsize=9, color=colour)
+    place, _, caption = text.partition("\n")
+    ax.set_title(f"{mark} {place}", fontsize=9, color=colour)
+    ax.set_xlabel(caption, fontsize=9, color=colour)
     return ax
 
 
@@ -259,11 +261,11 @@ def draw_network(model: LuNet, title: str) -> Figure:
         ax.add_patch(box)
         middle = left + width / 2
         ax.annotate(str(stage.channels), (middle, height / 2), (0, 3), ha="center",
-                    textcoords="offset points", fontsize=8)  # fmt: skip
+                    textcoords="offset points", fontsize=9)  # fmt: skip
         if stage.size and stage.size != before:
             text = f"{stage.size[0]}×{stage.size[1]}"
-            ax.annotate(text, (middle, -height / 2), (0, -11), ha="center",
-                        textcoords="offset points", fontsize=8, color="#444444")  # fmt: skip
+            ax.annotate(text, (middle, -height / 2), (0, -12), ha="center",
+                        textcoords="offset points", fontsize=9, color="#444444")  # fmt: skip
         left, before = left + width + 0.22, stage.size
     ax.set(xlim=(-0.3, left), ylim=(-0.62, 0.62), title=title)
     _clear(ax)

@@ -25,6 +25,8 @@ SERIES = (
 )
 
 MARKS = {True: "✓", False: "✗"}
+_PERCENT = "{x:.0%}"
+_DECADES_ONLY = 200  # from this ratio on an axis shows powers of ten, below also 2 and 5 times them
 
 
 def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
@@ -42,6 +44,7 @@ def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
     lowest = min(float(curve[0]) for curve in curves.values())
     ax.set(title=title, xlabel="rank r", ylabel="queries with a right answer up to r")
     ax.set_ylim(max(0, lowest - 0.1), 1.02)
+    ax.yaxis.set_major_formatter(_PERCENT)
     ax.legend(loc="lower right")
     return ax
 
@@ -66,6 +69,7 @@ def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) 
         highest = max(highest, int(counts.max()))
     ax.set(title=title, xlabel="average precision of a query", ylabel="queries", xlim=(0, 1))
     ax.set_ylim(0, highest * (1.12 + 0.12 * len(precisions)))  # room for the legend
+    ax.xaxis.set_major_formatter(_PERCENT)
     ax.legend(loc="upper center")
     return ax
 
@@ -217,8 +221,10 @@ def draw_growth(
         ax.loglog(sizes, values, line, color=colour, marker=marker, label=name)
     ax.set(title=title, xlabel="pictures", ylabel=ylabel)
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
+    values = np.concatenate([np.asarray(curve, float) for curve in curves.values()])
+    steps = (1,) if values.max() > _DECADES_ONLY * values.min() else (1, 2, 5)
+    ax.yaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    ax.yaxis.set_major_formatter("{x:,g}")
     ax.minorticks_off()
     ax.legend()
     return ax

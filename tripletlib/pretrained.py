@@ -65,6 +65,9 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> No
         model: the network.
         description: see `load_pretrained`; it must suffice to make the same network again.
         file: a `.safetensors` file; its folder is made when missing.
+
+    Raises:
+        OSError: it cannot be written; an earlier file is kept.
     """
     statistics = {name for name, _ in model.named_buffers()}
     weights: dict[str, Tensor] = {
@@ -72,8 +75,17 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> No
         name: (value if name in statistics else value.half()).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, file, {_DESCRIPTION: json.dumps(description)})
+    unfinished = file.with_suffix(".tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, unfinished, {_DESCRIPTION: json.dumps(description)})
+        unfinished.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{file} could not be written ({error}); free disk space, or name another file"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -79,6 +79,12 @@ class PKSampler(Sampler[list[int]]):
         """Continues behind the last batch taken when `state_dict` was called.
 
         At the end of a pass that is the beginning of the next.
+
+        Args:
+            state: what `state_dict` of a sampler with the same labels, P and K returned.
+
+        Raises:
+            KeyError: it is no such state.
         """
         self._pass_start = state["pass_start"].clone()
         self._handed_out = int(state["handed_out"])

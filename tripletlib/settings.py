@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from tripletlib.distances import Metric
-from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard
+from tripletlib.distances import Metric, check_metric
+from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard, check_margin
 
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
@@ -64,6 +64,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {tuple(LOSSES)}, got {self.loss!r}")
+        check_metric(self.metric)
+        check_margin(self.margin)
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}"
