@@ -88,8 +88,8 @@ def batch_hard(
     all_kept = len(anchors) == len(embeddings)
     kept = embeddings if all_kept else embeddings.index_select(0, anchors)  # [B', D]
     # Looked up as in an embedding layer, whose backward pass costs less than that of indexing.
-    d_pos = paired_distances(kept, F.embedding(positives, embeddings), metric)  # [B']
-    d_neg = paired_distances(kept, F.embedding(negatives, embeddings), metric)  # [B']
+    partners = F.embedding(torch.stack([positives, negatives]), embeddings)  # [2, B', D]
+    d_pos, d_neg = (paired_distances(kept, partner, metric) for partner in partners)  # [B'] each
     losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
     if not all_kept:
