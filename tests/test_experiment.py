@@ -79,9 +79,10 @@ def test_parameter_files_are_whole_experiments(file):
     assert settings.learning_rate_at(ours.steps) == pytest.approx(ours.learning_rate / 1000)
 
 
-def test_there_are_the_five_full_experiments():
+def test_there_are_the_full_experiments():
     assert [file.stem for file in FILES] == [
         "03_market1501_cpu",
+        "03_market1501_cpu_augmented",
         "03_market1501_original",
         "03_market1501_paper",
         "03_synthetic_full",

@@ -25,7 +25,8 @@ from tripletlib.results import (
     read_results,
     write_thinned,
 )
-from tripletlib.results_page import TITLES, draw_curves, filled_page
+from tripletlib.results_figures import draw_curves, draw_retrieval_scores
+from tripletlib.results_page import TITLES, filled_page
 
 mpl.use("agg")
 ROWS = read_results()
@@ -44,6 +45,9 @@ def test_the_page_shows_what_the_table_says():
     for section in SECTIONS:
         assert (FOLDER / f"curves_{section}.png").is_file()
         assert f"curves_{section}.png" in page
+    for section in ("drawn", "market1501"):
+        assert (FOLDER / f"scores_{section}.png").is_file()
+        assert f"scores_{section}.png" in page
 
 
 def test_a_changed_number_would_be_noticed():
@@ -162,10 +166,37 @@ def test_scores_of_a_retrieval_run_become_rows_of_the_page(finished):
     )
     assert "- **03_tiny**: [settings](runs/03_tiny/config.yaml)" in text
     figure = draw_curves(read_results(folder), "tiny", folder)
-    assert [len(ax.lines) for ax in figure.axes] == [1, 1]
+    assert [len(ax.lines) for ax in figure.axes] == [1, 1, 1]
+    assert figure.axes[2].get_title() == "Median distance in the batch"
     plt.close(figure)
     with pytest.raises(ValueError, match="<!-- digits -->"):
         filled_page(text.replace("digits", "letters"), read_results(folder), folder)
+
+
+def test_curves_of_a_run_on_digits_end_in_its_accuracy(finished):
+    run, folder = finished
+    rows = keep_run(run, "digits", "tiny", 3, "make tiny", folder)
+    figure = draw_curves(rows, "tiny", folder)
+    right = figure.axes[2]
+    assert right.get_title() == "5-NN accuracy on held-out digits"
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[100, 0.5], [250, 0.75]])
+    plt.close(figure)
+
+
+def test_scores_are_drawn_before_and_after_re_ranking_best_at_the_top():
+    rows = [row for row in ROWS if row["section"] == "market1501"]
+    figure = draw_retrieval_scores(rows, "Market-1501")
+    left, right = figure.axes
+    for ax, score in ((left, "map_market"), (right, "rank1")):
+        plain, reranked = (line.get_xdata() for line in ax.lines)
+        values = [float(row[score]) for row in rows if row["reranking"] == "none"]
+        np.testing.assert_allclose(sorted(plain), sorted(values))
+        assert np.isfinite(reranked).sum() == sum(row["reranking"] != "none" for row in rows)
+    assert (np.diff(left.lines[0].get_xdata()) >= 0).all()
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert "TriNet, the paper's *" in names[-1]
+    assert "as its authors report it" in figure.get_suptitle()
+    plt.close(figure)
 
 
 def test_what_cannot_be_kept_is_said(finished, monkeypatch, capsys):

@@ -22,6 +22,7 @@ SERIES = (
     (PURPLE, "D", ":"),
     (BLACK, "v", "-"),
     (SKY, "P", "--"),
+    (VERMILION, "X", "-."),
 )
 
 MARKS = {True: "✓", False: "✗"}

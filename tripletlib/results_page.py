@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from tripletlib.history import History
 from tripletlib.plotting import use_notebook_style
-from tripletlib.plotting_scores import SERIES
 from tripletlib.results import FOLDER, MEASURED, SECTIONS, Row, read_config, read_results
+from tripletlib.results_figures import draw_curves, draw_retrieval_scores
 
 TITLES = {
     "digits": "Handwritten digits",
@@ -80,25 +78,6 @@ def runs_list(rows: Iterable[Row], folder: Path = FOLDER) -> str:
     return "\n".join(lines)
 
 
-def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figure:
-    """Draws loss and active triplets of the measured runs of one section, at most six."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-    runs = {row["run"]: row for row in rows if row["source"] == MEASURED}.values()
-    for row, (colour, marker, line) in zip(runs, SERIES, strict=False):
-        history = History.load(_run_folder(row, folder))
-        for ax, column in ((left, "loss"), (right, "active_fraction")):
-            ax.plot(
-                history["step"], history[column], line, color=colour, marker=marker, ms=4,
-                markevery=0.1, label=row["what"],
-            )  # fmt: skip
-    left.set(title="Loss, mean of 100 steps", xlabel="step", ylabel="loss", ylim=(0, None))
-    right.set(title="Active triplets, mean of 100 steps", xlabel="step", ylim=(0, 1.02))
-    right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(title)
-    return figure
-
-
 def filled_page(page: str, rows: Sequence[Row], folder: Path = FOLDER) -> str:
     """The page with every table and list between its marks renewed.
 
@@ -126,9 +105,12 @@ def main() -> int:
     page.write_text(filled_page(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
     for section in SECTIONS:
         own = [row for row in rows if row["section"] == section]
-        figure = draw_curves(own, TITLES[section])
-        figure.savefig(FOLDER / f"curves_{section}.png", dpi=96)
-        plt.close(figure)
+        figures = {"curves": draw_curves(own, TITLES[section])}
+        if section != "digits":
+            figures["scores"] = draw_retrieval_scores(own, TITLES[section])
+        for name, figure in figures.items():
+            figure.savefig(FOLDER / f"{name}_{section}.png", dpi=96)
+            plt.close(figure)
     print(page)
     return 0
 

@@ -1,0 +1,115 @@
+"""The pictures of the results page: curves of the kept runs, and scores beside the paper's."""
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from tripletlib.history import History
+from tripletlib.plotting import BLUE, ORANGE
+from tripletlib.plotting_scores import SERIES
+from tripletlib.results import FOLDER, MEASURED, Row
+
+
+def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figure:
+    """Draws loss, active triplets and progress of the measured runs of one section.
+
+    Args:
+        rows: of `results.csv`.
+        title: of the figure.
+        folder: the results.
+
+    Returns:
+        Three plots side by side; the third is the k-NN accuracy of runs that have one, and the
+        median distance in the batch of the others. Colours come round again behind seven runs.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.4))
+    runs = {row["run"]: row for row in rows if row["source"] == MEASURED}.values()
+    for row, (colour, marker, line) in zip(runs, cycle(SERIES), strict=False):
+        run = folder / "runs" / row["run"]
+        history = History.load(run)
+        accuracy = _accuracy(run)
+        steps, progress = accuracy or (history["step"], history["distance_p50"])
+        look = {"color": colour, "marker": marker, "ls": line, "ms": 4, "markevery": 0.1}
+        left.plot(history["step"], history["loss"], label=row["what"], **look)
+        middle.plot(history["step"], history["active_fraction"], **look)
+        right.plot(steps, progress, **look)
+        if accuracy:
+            right.set(title="5-NN accuracy on held-out digits")
+            right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        else:
+            right.set(title="Median distance in the batch")
+    left.set(title="Loss, mean of 100 steps", ylabel="loss", ylim=(0, None))
+    middle.set(title="Active triplets, mean of 100 steps", ylim=(0, 1.02))
+    middle.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    for ax in (left, middle, right):
+        ax.set(xlabel="training step")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle(title)
+    return figure
+
+
+def draw_retrieval_scores(rows: Sequence[Row], title: str) -> Figure:
+    """Draws mAP by the trapezoid rule and rank-1, each before and after re-ranking.
+
+    Args:
+        rows: of one section of `results.csv`, measured or reported elsewhere.
+        title: of the figure.
+
+    Returns:
+        Two plots side by side with a line for each network and test-time augmentation, the best
+        at the top. An asterisk marks what others report and this code did not measure.
+    """
+    lines: dict[str, dict[bool, Row]] = {}
+    for row in rows:
+        star = "" if row["source"] == MEASURED else " *"
+        name = f"{row['what']}{star}\nviews: {row['tta']}"
+        lines.setdefault(name, {})[row["reranking"] == "none"] = row
+    names = sorted(lines, key=lambda name: float(lines[name][True]["map_market"]))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 1.4 + 0.5 * len(names)), sharey=True)
+    for ax, score, label in zip(
+        axes, ("map_market", "rank1"), ("mAP, trapezoid rule", "rank-1"), strict=True
+    ):
+        _draw_pairs(ax, [lines[name] for name in names], score)
+        ax.set(title=label, xlim=(0, 1), ylim=(-0.7, len(names) - 0.3))
+        ax.set_xticks(np.arange(0, 1, 0.2))
+        ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes[0].set_yticks(range(len(names)), names, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    note = "" if all(row["source"] == MEASURED for row in rows) else "\n* as its authors report it"
+    figure.suptitle(f"{title}{note}")
+    return figure
+
+
+def _draw_pairs(ax: Axes, pairs: Sequence[dict[bool, Row]], score: str) -> None:
+    """A dot for the plain ranking and one for the re-ranked, joined, on a line for each pair."""
+    looks = (True, BLUE, "o", "ranked by distance"), (False, ORANGE, "D", "re-ranked")
+    values = {
+        plain: np.array([float(pair[plain][score]) if plain in pair else np.nan for pair in pairs])
+        for plain, *_ in looks
+    }
+    places = np.arange(len(pairs))
+    ax.hlines(places, values[True], values[False], color="0.7", lw=2, zorder=1)
+    for plain, colour, marker, label in looks:
+        ax.plot(values[plain], places, marker, color=colour, ms=7, label=label)
+        for place, value in zip(places, values[plain], strict=True):
+            if np.isfinite(value):
+                side = -1 if plain else 1
+                ax.annotate(
+                    f"{100 * value:.1f}", (value, place), (9 * side, 0), fontsize=9,
+                    textcoords="offset points", ha="right" if plain else "left", va="center",
+                )  # fmt: skip
+
+
+def _accuracy(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Steps and k-NN accuracies that a run on digits noted, if it did."""
+    file = run / "accuracy.csv"
+    if not file.is_file():
+        return None
+    table = np.genfromtxt(file, delimiter=",", names=True)
+    return table["step"], table["accuracy"]
