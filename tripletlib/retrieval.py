@@ -15,6 +15,7 @@ import numpy as np
 
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
 from tripletlib.experiment import Experiment
+from tripletlib.hardware import choose_device
 from tripletlib.paths import REPOSITORY, data_root
 from tripletlib.pretrained import WEIGHTS, load_pretrained
 from tripletlib.progress import Progress
@@ -82,6 +83,7 @@ def open_retrieval(
         model, description = load_pretrained()
         experiment, step = _shipped_experiment(description, tta, progress), description["step"]
         name = "drawn pedestrians (synthetic), the LuNet that ships"
+    model.to(choose_device("auto"))
     data = experiment.open_dataset(progress)
     query, gallery = (
         experiment.embedding_table(model, split, data.root, step, progress)
