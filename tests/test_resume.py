@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from test_training import blobs, settings, small_net
+from torch import nn
 
+from tripletlib import trainer
 from tripletlib.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.history import COLUMNS, History
-from tripletlib.interruption import TrainingInterrupted
-from tripletlib.training import NonFiniteLossError, fit
+from tripletlib.interruption import StopRequest, TrainingInterrupted
+from tripletlib.training import NonFiniteLossError, fit, seed_everything
 
 STEPS = 60
 
@@ -159,6 +161,37 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         train(tmp_path, callbacks=[interrupt_twice])
     assert not isinstance(caught.value, TrainingInterrupted)
+
+
+def test_sigterm_may_come_twice():
+    with StopRequest((signal.SIGINT, signal.SIGTERM)) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):  # whoever is in a hurry
+            signal.raise_signal(signal.SIGINT)
+
+
+def convolutional_net():
+    """Convolutions of several channels: their weights have a memory order."""
+    seed_everything(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 6, 3), nn.Flatten(),
+        nn.Linear(96, 2),
+    )  # fmt: skip
+
+
+def test_a_run_goes_on_in_another_memory_order(tmp_path, monkeypatch):
+    """As when it was begun in float32 on a CPU, and goes on in bfloat16 or on a GPU."""
+    reference, history = train(model=convolutional_net(), precision="float32")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, model=convolutional_net(), callbacks=[StopAt(30)], precision="float32")
+    monkeypatch.setattr(trainer, "choose_layout", lambda *_: torch.channels_last)
+    model, resumed = train(tmp_path, model=convolutional_net(), precision="float32")
+    np.testing.assert_allclose(resumed["loss"], history["loss"], rtol=1e-3)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
 
 
 def test_other_settings_are_named(tmp_path):

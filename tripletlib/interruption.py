@@ -18,6 +18,9 @@ class TrainingInterrupted(KeyboardInterrupt):
 class StopRequest:
     """While it is open, the first Ctrl-C only asks to stop; a second one stops at once.
 
+    SIGTERM only ever asks, however often: a batch system and torchrun may both send it to a
+    process, and whoever is in a hurry has SIGKILL.
+
     An interrupt inside an optimiser's step would leave some weights moved and others not, and a
     checkpoint of that would be worthless. Outside the main thread, where Python delivers no
     signals, it does nothing.
@@ -44,6 +47,6 @@ class StopRequest:
             signal.signal(name, earlier)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True

@@ -101,10 +101,11 @@ class Trainer:
         result = LOSSES[self.settings.loss](
             embeddings, self.labels[indices], self.settings.margin, self.settings.metric
         )
-        loss = result.loss.item()
+        # Both are read before the update: a GPU then still works on it while the log is written.
+        loss, active_fraction = result.loss.item(), result.active_fraction.item()
         if math.isfinite(loss):
             self._update(result.loss)
-        return StepResult(loss, result.active_fraction.item(), embeddings.detach())
+        return StepResult(loss, active_fraction, embeddings.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: tensors, numbers and text, nothing that must be executed."""
@@ -114,6 +115,7 @@ class Trainer:
             "sampler": self.sampler.state_dict(),
             "augmentation": self.augmentation.get_state(),
             "random": torch.get_rng_state(),
+            "random_cuda": self._gpu_random().get_state() if self._on_gpu else None,
             "settings": self.description(),
         }
 
@@ -121,9 +123,12 @@ class Trainer:
         """Puts everything back to where it was behind `state["step"]`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._lay_out_moments()
         self.sampler.load_state_dict(state["sampler"])
         self.augmentation.set_state(state["augmentation"])
         torch.set_rng_state(state["random"])
+        if self._on_gpu and state.get("random_cuda") is not None:  # none if begun on a CPU
+            self._gpu_random().set_state(state["random_cuda"])
         self.steps_taken = state["step"]
 
     def description(self) -> dict[str, Any]:
@@ -134,6 +139,25 @@ class Trainer:
     def data_description(self) -> dict[str, Any]:
         """The shape of the training set."""
         return {"images": list(self.images.shape), "identities": int(self.labels.unique().numel())}
+
+    def _lay_out_moments(self) -> None:
+        """Puts Adam's moments into the memory order of their weights.
+
+        A checkpoint keeps the order of the device and precision that wrote it. In another the fused
+        kernel would take moments for those of other weights on a CPU, and refuse them on a GPU.
+        """
+        for weights, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(weights).copy_(moments[name])
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _gpu_random(self) -> torch.Generator:
+        """The generator that layers such as dropout draw from on a GPU."""
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        return torch.cuda.default_generators[index]
 
     def _update(self, loss: Tensor) -> None:
         self.steps_taken += 1
