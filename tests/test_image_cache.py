@@ -296,6 +296,20 @@ def test_another_process_was_quicker(cache, paths, monkeypatch):
     assert len(list(cache.iterdir())) == 1
 
 
+def test_another_process_was_quicker_by_a_moment(cache, paths, monkeypatch, recwarn):
+    remove_older = image_cache._remove_older
+
+    def remove_while_another_finishes(target):
+        remove_older(target)
+        monkeypatch.setattr(image_cache, "_remove_older", remove_older)
+        load(paths)  # another process, between removing and renaming
+
+    monkeypatch.setattr(image_cache, "_remove_older", remove_while_another_finishes)
+    np.testing.assert_array_equal(load(paths).images, fresh(paths))
+    assert not recwarn.list  # no word of a full disk
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_what_was_skipped_is_remembered(cache, paths, monkeypatch):
     Path(paths[2]).write_bytes(b"")
     with pytest.raises(UnreadableImageError, match=r"2\.png"):

@@ -1,5 +1,6 @@
 """Decoded images kept in a memory-mapped file, so that a data set is decoded once."""
 
+import errno
 import hashlib
 import json
 import os
@@ -116,6 +117,8 @@ def _write(target: Path, decoded: DecodedImages) -> bool:
         _remove_older(target)
         workshop.rename(target)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return True  # another process has just kept the same images
         _tell(target.parent, error.strerror or str(error))
         return False
     finally:

@@ -38,11 +38,15 @@ def make_set(images: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray
     return pixels, np.arange(images) // 10
 
 
+def finish_gpu_work() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    finish_gpu_work()
     return time.perf_counter() - start
 
 
@@ -74,6 +78,7 @@ def full_step_against_bare() -> dict[str, float]:
 
     def compare(report: EpochReport) -> None:
         nonlocal clock
+        finish_gpu_work()
         times["full"].append((time.perf_counter() - clock) / STEPS_A_TURN)
         times["bare"].append(seconds(lambda: [bare() for _ in range(STEPS_A_TURN)]) / STEPS_A_TURN)
         clock = time.perf_counter()
