@@ -50,6 +50,12 @@ def convolutional():
     )  # fmt: skip
 
 
+def other_weights():
+    """The same network as a run did not begin with: what it ends with, it read in a checkpoint."""
+    seed_everything(1)
+    return convolutional()
+
+
 def pictures(channels, height, width):
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 5)
@@ -157,8 +163,9 @@ def batch_norm_cases():
 
 def everything(folder, processes):
     """All that must be seen in two processes, in one start of them, which takes seconds."""
-    seed_everything(0)
     # Dies in step 4, two steps after a checkpoint; torchrun starts both again, from the beginning.
+    # With other weights then: only those of the checkpoint lead to the end of a run left in peace.
+    seed_everything(int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
     killed = SignalAt(4, signal.SIGKILL, folder / "was_killed")
     results = {"killed": train(folder=folder / "killed", model=killed, resume=True)}
     results["restarts"] = os.environ["TORCHELASTIC_RESTART_COUNT"]
@@ -179,10 +186,14 @@ def everything(folder, processes):
     results["stopped"] = message_of(
         TrainingInterrupted, lambda: train(folder=own / "stopped", model=stopping, resume=True)
     )
-    seed_everything(0)
+    seed_everything(1)
     again = SignalAt(0, signal.SIGTERM, folder)
     results["gone on"] = train(folder=own / "stopped", model=again, resume=True)
-    results["went on from one"] = train(folder=folder / "of_one", resume=True)
+    results["went on from one"] = train(
+        folder=folder / "of_one", model=other_weights(), resume=True
+    )
+    results["one fails"] = message_of(KeyError, lambda: processes.from_all(fail_in_last(processes)))
+    results["all"] = processes.from_all(lambda: processes.rank)
     results["first fails"] = message_of(KeyError, lambda: processes.from_first(lambda: {}["key"]))
     unreadable = UnreadableImageError("picture.jpg", "cut off")  # pickle cannot carry it
     results["unreadable"] = message_of(

@@ -18,7 +18,7 @@ import torch
 import yaml
 from test_experiment import TINY
 
-from tripletlib import command_line, distributed, experiment, launching
+from tripletlib import command_line, distributed, experiment, launching, scoring
 from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
@@ -51,6 +51,15 @@ def finish(process):
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return output
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_gpus():
+    """On CPUs: a machine may have one GPU only, and sums on one differ from call to call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes started here
+        patch.setattr(torch.cuda, "is_available", lambda: False)  # for this one
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +140,7 @@ def test_checkpoints_do_not_tell_how_many_processes_made_them(two, folder, tmp_p
     assert_close(two[0]["went on from one"]["weights"], alone["weights"], 1e-5)
     copy = shutil.copytree(folder / "disk_of_0" / "run", tmp_path / "two")
     (copy / "checkpoints" / "step_00000005.pt").unlink()
-    back = worker.train(folder=copy, resume=True)
+    back = worker.train(folder=copy, model=worker.other_weights(), resume=True)
     assert_close(back["weights"], alone["weights"], 1e-5)
 
 
@@ -176,6 +185,7 @@ def test_queries_are_dealt_out_and_all_are_scored(two):
 def test_errors_of_one_process_reach_all(two):
     for result in two[:2]:
         assert (result["first fails"], result["last fails"]) == ("'key'", "'last'")
+        assert (result["one fails"], result["all"]) == ("'last'", [0, 1])
         assert "picture.jpg" in result["unreadable"]
         assert "cut off" in result["unreadable"]
 
@@ -265,6 +275,32 @@ def test_two_machines_train_and_embed_as_one_process_does(two_machines):
         assert f"{split.name}: {len(split)} embeddings of step 6" in spoken[0]
 
 
+def test_two_processes_score_as_one_does(two_machines, roots):
+    ours, _ = two_machines
+    file = roots / "03_two_machines.yaml"
+    scores = ours.folder / "scores.csv"
+    re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
+    output = finish(torchrun(*ONE_MACHINE, "-m", "tripletlib.scoring", file, *re_ranking))
+    begins = [line.split(" · ")[0] for line in output.splitlines()]
+    assert begins == ["step 6", "step 6", str(scores)]
+    together = scores.read_text(encoding="utf-8")
+    for table in (ours.folder / "embeddings").iterdir():
+        table.unlink()
+    assert scoring.main([str(file), *map(str, re_ranking)]) == 0
+    assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
+
+
+def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
+    command = [sys.executable, "-m", "tripletlib.training", str(tmp_path / "missing.yaml")]
+    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0"}
+    for rank, said in (("0", "missing.yaml"), ("1", "")):
+        environment = os.environ | place | {"LOCAL_RANK": rank}
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert process.returncode == 2
+        assert said in process.stderr
+        assert bool(process.stderr) == bool(said)
+
+
 def test_a_notebook_trains_in_two_processes_and_is_interrupted(two_machines, monkeypatch, capfd):
     same, _ = two_machines
     ours = replace(same, run_name="notebook", processes=2, resume="unfinished")
@@ -290,6 +326,8 @@ def test_a_notebook_trains_in_two_processes_and_is_interrupted(two_machines, mon
     trained = load_checkpoint(same.folder / "checkpoints")["model"]
     assert all(value.equal(trained[name]) for name, value in model.state_dict().items())
     assert not model.training
+    for split in (data.query, data.gallery):  # embedded by both processes, not once more here
+        assert EmbeddingTable.load(ours.folder / "embeddings" / f"{split.name}.npz").step == 6
 
 
 def test_processes_that_fail_say_why(tmp_path, capfd):

@@ -13,7 +13,7 @@ import papermill
 import pytest
 import yaml
 
-from tripletlib import experiment
+from tripletlib import distributed, embedded_split
 from tripletlib.checkpoints import CheckpointError, checkpoint_steps
 from tripletlib.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
@@ -207,8 +207,10 @@ def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypat
     data = ours.open_dataset("off")
     model = ours.make_model()
     calls = []
-    embed = experiment.embed
-    monkeypatch.setattr(experiment, "embed", lambda *args: calls.append(args[3]) or embed(*args))
+    embed = embedded_split.embed
+    monkeypatch.setattr(
+        embedded_split, "embed", lambda *args: calls.append(args[3]) or embed(*args)
+    )
 
     def table(experiment=ours, step=6, split=data.query):
         return experiment.embedding_table(model, split, data.root, step, "off")
@@ -237,7 +239,7 @@ def test_weights_come_back_from_a_checkpoint():
     ours.train(model, data.train, progress="off")
     again = ours.make_model()
     assert ours.load_weights(again) == 6
-    trained = model.state_dict()
+    trained = model.cpu().state_dict()
     assert all(value.equal(trained[name]) for name, value in again.state_dict().items())
     assert ours.load_weights(again, checkpoint_step=4) == 4
     with pytest.raises(CheckpointError, match="steps there: 4, 6"):
@@ -258,3 +260,78 @@ def test_a_training_without_jupyter_needs_nothing_of_it(write):
     )
     assert done.returncode == 0, done.stderr
     assert "found: []" in done.stdout
+
+
+class Recording(distributed.Processes):
+    """One process that notes what is done in turn."""
+
+    def __init__(self):
+        self.results = []
+
+    def in_turn(self, action):
+        self.results.append(action())
+        return self.results[-1]
+
+
+def test_processes_decode_in_turn(monkeypatch):
+    ours, processes = Experiment(**TINY), Recording()
+    monkeypatch.setattr(distributed, "current", lambda: processes)
+    model, data = ours.make_model(), ours.open_dataset("off")
+    ours.train(model, data.train, progress="off")
+    ours.embedding_table(model, data.query, data.root, 6, "off")
+    assert [len(images) for images in processes.results] == [len(data.train), len(data.query)]
+    assert processes.results[0] is data.train.images
+
+
+@pytest.mark.parametrize("resume", [False, "unfinished"])
+def test_what_torchrun_started_again_goes_on_whatever_resume_says(resume, monkeypatch):
+    ours = Experiment(**TINY | {"resume": resume})
+    training = ours.open_dataset("off").train
+    ours.train(ours.make_model(), training, progress="off")
+    folder = ours.folder / "checkpoints"
+    (folder / "step_00000004.pt").touch()  # a new run would remove it
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    ours.train(ours.make_model(), training, progress="off")
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    ours.train(ours.make_model(), training, progress="off")
+    after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] > before[name] for name in after)
+
+
+def test_a_run_can_start_from_anothers_weights():
+    first = Experiment(**TINY)
+    training = first.open_dataset("off").train
+    first.train(first.make_model(), training, progress="off")
+    second = Experiment(**TINY | {"run_name": "second", "start_from": "tiny", "steps": 1})
+    model = second.make_model()
+    second.train(model, training, progress="off")
+    trained = first.make_model()
+    first.load_weights(trained)
+    # One step of Adam moves a weight by at most its rate; the random weights lie further away.
+    for (name, ours), before, random in zip(
+        model.cpu().named_parameters(),
+        trained.parameters(),
+        first.make_model().parameters(),
+        strict=True,
+    ):
+        assert (ours - before).abs().max() <= 1.01 * second.learning_rate, name
+        if name.startswith("body.0."):
+            assert (ours - random).abs().max() > 2 * second.learning_rate
+    config = yaml.safe_load((second.folder / "config.yaml").read_text(encoding="utf-8"))
+    assert config["experiment"]["start_from"] == "tiny"
+
+
+def test_a_run_to_start_from_that_cannot_be_used_is_named():
+    training = Experiment(**TINY).open_dataset("off").train
+    missing = Experiment(**TINY | {"start_from": "missing"})
+    with pytest.raises(CheckpointError, match=r"no usable checkpoint in .*missing"):
+        missing.train(missing.make_model(), training, progress="off")
+    narrow = Experiment(**TINY)
+    narrow.train(narrow.make_model(), training, progress="off")
+    wide = Experiment(**TINY | {"run_name": "wide", "width": 0.06, "start_from": "tiny"})
+    with pytest.raises(CheckpointError, match=r"tiny.*holds another network"):
+        wide.train(wide.make_model(), training, progress="off")

@@ -145,7 +145,7 @@ def test_what_ships_is_small_and_opens_again_without_embedding(monkeypatch):
     monkeypatch.setattr(retrieval, "SHIPPED_IDENTITIES", 6)
     assert WEIGHTS.stat().st_size < 3e6
     first = open_retrieval(progress="off")
-    monkeypatch.setattr("tripletlib.experiment.embed", None)  # a call would fail
+    monkeypatch.setattr("tripletlib.embedded_split.embed", None)  # a call would fail
     again = open_retrieval(progress="off")
     assert len(first.query) == 3 * 6
     assert "synthetic" in first.name

@@ -9,7 +9,7 @@ from tripletlib import distributed
 from tripletlib.checkpoints import CheckpointError
 from tripletlib.experiment import Experiment
 from tripletlib.interruption import TrainingInterrupted
-from tripletlib.joining import is_first_process, process_group
+from tripletlib.joining import is_first_on_machine, process_group
 from tripletlib.launching import ProcessesFailed
 from tripletlib.progress import Progress
 from tripletlib.training import NonFiniteLossError
@@ -56,8 +56,9 @@ def run(experiment: Experiment, embed_afterwards: bool) -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    # What stops one process stops all of them, with the same message.
-    if is_first_process():
+    # What stops one process stops all of them, mostly with the same message. Not always: a file may
+    # be missing on one machine only.
+    if is_first_on_machine():
         print(message, file=sys.stderr)
     return status
 

@@ -10,7 +10,7 @@ import copy
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -78,6 +78,13 @@ class Processes:
         """Whether the flag is set in any process."""
         return flag
 
+    def from_all(self, action: Callable[[], T]) -> list[T]:
+        """What the action gives in each process, in every process.
+
+        An error in one is raised in all: none is left waiting for another that has given up.
+        """
+        return [action()]
+
     def from_first(self, action: Callable[[], T]) -> T:
         """What the action gives in the first process; its error is raised in all of them."""
         return action()
@@ -123,6 +130,11 @@ class _Group(Processes):
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
+    def from_all(self, action: Callable[[], T]) -> list[T]:
+        outcomes = self.gather_objects(_attempt(action))
+        _raise_first(error for _, error in outcomes)
+        return [value for value, _ in outcomes]  # type: ignore[misc]
+
     def from_first(self, action: Callable[[], T]) -> T:
         outcome: list[Any] = [_attempt(action) if self.is_first else None]
         dist.broadcast_object_list(outcome, src=0)
@@ -138,9 +150,7 @@ class _Group(Processes):
             error = None
             if turn == mine:
                 value, error = _attempt(action)
-            errors = [error for error in self.gather_objects(error) if error is not None]
-            if errors:
-                raise errors[0]
+            _raise_first(self.gather_objects(error))
         return value
 
 
@@ -156,6 +166,12 @@ def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return action(), None
     except Exception as error:  # whatever it is, the processes that wait must hear of it
         return None, _portable(error)
+
+
+def _raise_first(errors: Iterable[Exception | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _portable(error: Exception) -> Exception:

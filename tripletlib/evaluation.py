@@ -136,7 +136,8 @@ def evaluate_embeddings(
 
     The distances are computed on the device; the ranks are counted on the CPU. In a process group,
     such as torchrun's, each process does so for its share of the queries, and each returns the
-    scores of all.
+    scores of all; so all of them must call it, and a callback of `fit`, which runs in the first
+    only, must not.
 
     Args:
         query: Q embeddings.
@@ -169,7 +170,7 @@ def evaluate_embeddings(
     processes = distributed.current()
     tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
     blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
-    ranks = processes.gather_objects(rank_blocks(blocks, answers, counts, share))
+    ranks = processes.from_all(lambda: rank_blocks(blocks, answers, counts, share))
     return summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 

@@ -6,25 +6,19 @@ training in both.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import yaml
 
 from tripletlib import distributed
-from tripletlib.checkpoints import checkpoint_steps, load_checkpoint
-from tripletlib.embedding import (
-    EmbeddingTable,
-    TestTimeAugmentation,
-    embed,
-    fingerprint,
-    saved_table,
-)
+from tripletlib.checkpoints import CheckpointError, checkpoint_steps, load_checkpoint
+from tripletlib.embedded_split import embed_split
+from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
-from tripletlib.joining import started_by_torchrun
+from tripletlib.joining import started_by_torchrun, was_started_again
 from tripletlib.launching import launch
 from tripletlib.losses import Margin
 from tripletlib.market1501 import Market1501, ReidDataset, from_folders
@@ -58,6 +52,7 @@ class Experiment:
         embedding_dim: D.
         width: factor on LuNet's channels.
         original_network: LuNet as the original TensorFlow project has it.
+        start_from: name of a run whose newest weights are the first of this one; empty: random.
         tta: test-time augmentation, see `embed`.
         checkpoint_every: steps between checkpoints.
         resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
@@ -78,6 +73,7 @@ class Experiment:
     embedding_dim: int = 128
     width: float = 1.0
     original_network: bool = False
+    start_from: str = ""
     identities: int = 32
     images_per_identity: int = 4
     loss: Literal["batch_hard", "batch_all", "batch_all_nonzero"] = "batch_hard"
@@ -181,8 +177,9 @@ class Experiment:
         """Trains in the run folder, going on from a checkpoint if `resume` is set.
 
         With `processes` above 1 torchrun starts that many, which open the data set and make the
-        network themselves, from the experiment's parameters; their lines are shown, callbacks are
-        not called. `model` gets the trained weights at the end.
+        network themselves, from the experiment's parameters, and embed query and gallery too; their
+        lines are shown, callbacks are not called. `model` gets the trained weights at the end.
+        Where torchrun started the processes again after one had died, they always resume.
 
         Args:
             model: trained in place.
@@ -194,25 +191,30 @@ class Experiment:
             The `History`.
 
         Raises:
+            CheckpointError: the run of `start_from` has no usable checkpoint, or another network.
             ProcessesFailed: several processes ended with an error.
 
         For the rest see `fit`.
         """
         if self.needs_launch:
-            self.launch()
+            self.launch("--embed")
             self.load_weights(model)
             model.eval()
             return History.load(self.folder)
+        processes = distributed.current()
+        if self.start_from:
+            earlier = replace(self, run_name=self.start_from)
+            processes.from_all(lambda: earlier.load_weights(model))
         return fit(
             model,
-            training.images,
+            processes.in_turn(lambda: training.images),  # decoded once a machine
             training.pids,
             self.settings(),
             self.folder,
             callbacks,
             progress,
             checkpoint_every=self.checkpoint_every,
-            resume=self.resume,
+            resume=processes.any(was_started_again()) or self.resume,
             parameters=asdict(self),
         )
 
@@ -249,10 +251,15 @@ class Experiment:
             Its step.
 
         Raises:
-            CheckpointError: there is none, or the one asked for is missing or damaged.
+            CheckpointError: there is none, the one asked for is missing or damaged, or the run
+                trained another network.
         """
-        state = load_checkpoint(self.folder / "checkpoints", checkpoint_step)
-        model.load_state_dict(state["model"])
+        folder = self.folder / "checkpoints"
+        state = load_checkpoint(folder, checkpoint_step)
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder} holds another network: {error}") from error
         return int(state["step"])
 
     def embedding_table(
@@ -268,23 +275,7 @@ class Experiment:
             progress: see `tripletlib.progress`.
 
         Returns:
-            The table. A saved one of another step, augmentation or other pictures is made anew. In
-            a process group each process embeds its share and gets the whole; the first saves it.
+            The table, see `embed_split`.
         """
-        processes = distributed.current()
         file = self.folder / "embeddings" / f"{split.name}.npz"
-        paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
-        files = fingerprint(paths, root)
-        saved = processes.from_first(lambda: saved_table(file, step, self.tta, files))
-        if saved is not None:
-            return saved
-        images = split.images[processes.share(len(paths))]
-        mine = np.empty((0, self.embedding_dim), np.float32)
-        if len(images):
-            mine = embed(model, images, 256, self.tta, self.precision, progress)
-        embeddings = np.concatenate(processes.gather_objects(mine))
-        table = EmbeddingTable(
-            embeddings, split.pids, split.camids, np.array(paths), step, self.tta, files
-        )
-        processes.from_first(lambda: table.save(file))
-        return table
+        return embed_split(model, split, root, step, file, self.tta, self.precision, progress)

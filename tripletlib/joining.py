@@ -19,14 +19,19 @@ def started_by_torchrun() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
-def is_first_process() -> bool:
-    """Whether this process is the first or alone, also where no group has been joined yet."""
-    return not started_by_torchrun() or os.environ.get("RANK") == "0"
+def is_first_on_machine() -> bool:
+    """Whether this process is the machine's first or alone, also where no group was joined yet."""
+    return not started_by_torchrun() or os.environ.get("LOCAL_RANK") == "0"
+
+
+def was_started_again() -> bool:
+    """Whether torchrun started this process again, after one of them had died."""
+    return started_by_torchrun() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 @contextmanager
 def process_group() -> Iterator[Processes]:
-    """Joins the processes that torchrun started, and leaves them at the end.
+    """Joins the processes that torchrun started, and leaves them at a good end.
 
     With GPUs each process takes the one of its `LOCAL_RANK`. Tensors on them travel by NCCL, those
     on the CPU by Gloo. A process that torchrun did not start, or started alone, joins nobody.
@@ -48,10 +53,10 @@ def process_group() -> Iterator[Processes]:
         rank=rank,
         world_size=count,
     )
-    try:
-        yield current()
-    finally:
-        dist.destroy_process_group()
+    yield current()
+    # Not behind an error: the others may be waiting for this process, and NCCL would then wait for
+    # them in here. Its end is what tells them.
+    dist.destroy_process_group()
 
 
 def agree_on_session(store: dist.Store, rank: int, count: int) -> str:

@@ -9,14 +9,18 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from tripletlib import distributed
 from tripletlib.checkpoints import CheckpointError
+from tripletlib.distributed import Processes
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
 from tripletlib.experiment import Experiment
 from tripletlib.hardware import choose_device
+from tripletlib.joining import is_first_on_machine, process_group
 from tripletlib.paths import explained_writing
 from tripletlib.progress import Progress
 from tripletlib.reranking import k_reciprocal_blocks
@@ -69,6 +73,9 @@ def score_run(
 ) -> Iterator[ScoredRun]:
     """Embeds queries and gallery of a finished training; scores them with and without re-ranking.
 
+    In a process group, such as torchrun's, all processes call it; they share the embedding and the
+    ranking by distance, the first one re-ranks, and each yields the scores.
+
     Args:
         experiment: what was trained; its run folder holds the checkpoints.
         augmentations: kinds of test-time augmentation; by default the experiment's own. The tables
@@ -89,10 +96,11 @@ def score_run(
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2, for the augmentations; Zhong et al.
         2017 (arXiv 1701.08398) for re-ranking.
     """
+    processes = distributed.current()
     model = experiment.make_model()
-    step = experiment.load_weights(model, checkpoint_step)
+    step, *_ = processes.from_all(lambda: experiment.load_weights(model, checkpoint_step))
     model.to(choose_device("auto"))
-    data = experiment.open_dataset(progress)
+    data = processes.in_turn(lambda: experiment.open_dataset(progress))
     for tta in augmentations or (experiment.tta,):
         seen = replace(experiment, tta=tta)
         query, gallery = (
@@ -100,12 +108,8 @@ def score_run(
             for split in (data.query, data.gallery)
         )
         yield _scored(evaluate_embeddings(query, gallery), query, gallery, "none")
-        blocks = k_reciprocal_blocks(
-            query.embeddings, gallery.embeddings, *reranking, device=choose_device("auto")
-        )
-        labels = query.pids, gallery.pids, query.camids, gallery.camids
-        name = "/".join(map(str, reranking))
-        yield _scored(evaluate_blocks(blocks, *labels), query, gallery, name)
+        scores = processes.from_first(partial(_re_ranked, query, gallery, reranking))
+        yield _scored(scores, query, gallery, "/".join(map(str, reranking)))
 
 
 def write_scores(scores: Sequence[ScoredRun], folder: Path) -> Path:
@@ -123,6 +127,16 @@ def write_scores(scores: Sequence[ScoredRun], folder: Path) -> Path:
             for score in scores
         )
     return file
+
+
+def _re_ranked(
+    query: EmbeddingTable, gallery: EmbeddingTable, reranking: tuple[int, int, float]
+) -> RetrievalScores:
+    blocks = k_reciprocal_blocks(
+        query.embeddings, gallery.embeddings, *reranking, device=choose_device("auto")
+    )
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    return evaluate_blocks(blocks, *labels)
 
 
 def _scored(
@@ -165,17 +179,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lambda-value", type=float, default=0.3)
     options = parser.parse_args(arguments)
     reranking = options.k1, options.k2, options.lambda_value
-    scores = []
     try:
         experiment = Experiment.from_file(options.params)
-        for score in score_run(experiment, options.tta, options.checkpoint_step, reranking):
-            print(score, flush=True)
-            scores.append(score)
-        print(write_scores(scores, experiment.folder))
+        with process_group() as processes:
+            _score(experiment, options.tta, options.checkpoint_step, reranking, processes)
     except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_first_on_machine():
+            print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _score(
+    experiment: Experiment,
+    augmentations: Sequence[TestTimeAugmentation],
+    checkpoint_step: int | None,
+    reranking: tuple[int, int, float],
+    processes: Processes,
+) -> None:
+    progress: Progress = "auto" if processes.is_first else "off"
+    scores = []
+    for score in score_run(experiment, augmentations, checkpoint_step, reranking, progress):
+        if processes.is_first:
+            print(score, flush=True)
+        scores.append(score)
+    file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+    if processes.is_first:
+        print(file)
 
 
 if __name__ == "__main__":

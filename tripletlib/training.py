@@ -61,7 +61,8 @@ def fit(
         settings: see `TrainingSettings`.
         run_folder: gets `config.yaml`, `history.csv`, `tensorboard/` and `checkpoints/`; those of
             an earlier run are replaced unless it is resumed. None writes nothing.
-        callbacks: called with an `EpochReport` after each epoch.
+        callbacks: called with an `EpochReport` after each epoch, by the first process only: what
+            all processes must do together, such as `evaluate_embeddings`, has no place in one.
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
         checkpoint_every: steps between two checkpoints; the last step gets one too. None saves
             none.
