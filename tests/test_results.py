@@ -26,7 +26,7 @@ from tripletlib.results import (
     write_thinned,
 )
 from tripletlib.results_figures import draw_curves, draw_retrieval_scores
-from tripletlib.results_page import TITLES, filled_page
+from tripletlib.results_page import TITLES, digits_table, filled_page
 
 mpl.use("agg")
 ROWS = read_results()
@@ -181,6 +181,14 @@ def test_curves_of_a_run_on_digits_end_in_its_accuracy(finished):
     assert right.get_title() == "5-NN accuracy on held-out digits"
     np.testing.assert_allclose(right.lines[0].get_xydata(), [[100, 0.5], [250, 0.75]])
     plt.close(figure)
+
+
+@pytest.mark.parametrize(("step", "early"), [(5620, "50.0"), (100, "")])
+def test_accuracies_are_also_compared_after_as_many_steps(finished, step, early):
+    run, folder = finished
+    (run / "accuracy.csv").write_text(f"epoch,step,accuracy\n1,{step},0.5\n2,250,0.75\n")
+    table = digits_table(keep_run(run, "digits", "tiny", 3, "make tiny", folder), folder)
+    assert table.splitlines()[-1] == f"| tiny | 3 | 250 | float32 | {early} | 75.0 | 0.007 | 3 |"
 
 
 def test_scores_are_drawn_before_and_after_re_ranking_best_at_the_top():

@@ -60,6 +60,15 @@ def read_config(run: str, folder: Path = FOLDER) -> dict[str, Any]:
     return yaml.safe_load((folder / "runs" / run / "config.yaml").read_text(encoding="utf-8"))
 
 
+def read_accuracy(run: str, folder: Path = FOLDER) -> tuple[np.ndarray, np.ndarray] | None:
+    """Training steps and k-NN accuracies of a kept run on digits, `[E]` each; None of another."""
+    file = folder / "runs" / run / "accuracy.csv"
+    if not file.is_file():
+        return None
+    table = np.atleast_1d(np.genfromtxt(file, delimiter=",", names=True))
+    return table["step"], table["accuracy"]
+
+
 def keep_run(
     source: Path, section: str, what: str, minutes: float, command: str, folder: Path = FOLDER
 ) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from tripletlib.history import History
 from tripletlib.plotting import BLUE, ORANGE
 from tripletlib.plotting_scores import SERIES
-from tripletlib.results import FOLDER, MEASURED, Row
+from tripletlib.results import FOLDER, MEASURED, Row, read_accuracy
 
 
 def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figure:
@@ -31,9 +31,8 @@ def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figur
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.4))
     runs = {row["run"]: row for row in rows if row["source"] == MEASURED}.values()
     for row, (colour, marker, line) in zip(runs, cycle(SERIES), strict=False):
-        run = folder / "runs" / row["run"]
-        history = History.load(run)
-        accuracy = _accuracy(run)
+        history = History.load(folder / "runs" / row["run"])
+        accuracy = read_accuracy(row["run"], folder)
         steps, progress = accuracy or (history["step"], history["distance_p50"])
         look = {"color": colour, "marker": marker, "ls": line, "ms": 4, "markevery": 0.1}
         left.plot(history["step"], history["loss"], label=row["what"], **look)
@@ -104,12 +103,3 @@ def _draw_pairs(ax: Axes, pairs: Sequence[dict[bool, Row]], score: str) -> None:
                     f"{100 * value:.1f}", (value, place), (9 * side, 0), fontsize=9,
                     textcoords="offset points", ha="right" if plain else "left", va="center",
                 )  # fmt: skip
-
-
-def _accuracy(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps and k-NN accuracies that a run on digits noted, if it did."""
-    file = run / "accuracy.csv"
-    if not file.is_file():
-        return None
-    table = np.genfromtxt(file, delimiter=",", names=True)
-    return table["step"], table["accuracy"]
