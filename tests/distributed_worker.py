@@ -167,7 +167,7 @@ def everything(folder, processes):
     # With other weights then: only those of the checkpoint lead to the end of a run left in peace.
     seed_everything(int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
     killed = SignalAt(4, signal.SIGKILL, folder / "was_killed")
-    results = {"killed": train(folder=folder / "killed", model=killed, resume=True)}
+    results = {"killed": train(folder=folder / "killed", model=killed, resume=False)}
     results["restarts"] = os.environ["TORCHELASTIC_RESTART_COUNT"]
     results |= {case: train(case) for case in CASES}
     own = folder / f"disk_of_{processes.rank}"  # machines need not see each other's disks

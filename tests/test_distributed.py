@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -276,8 +276,10 @@ def test_two_machines_train_and_embed_as_one_process_does(two_machines):
 
 
 def test_two_processes_score_as_one_does(two_machines, roots):
-    ours, _ = two_machines
-    file = roots / "03_two_machines.yaml"
+    ours = replace(two_machines[0], run_name="scored")
+    shutil.copytree(two_machines[0].folder, ours.folder)
+    file = roots / "03_scored.yaml"
+    file.write_text(yaml.safe_dump(asdict(ours)), encoding="utf-8")
     scores = ours.folder / "scores.csv"
     re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
     output = finish(torchrun(*ONE_MACHINE, "-m", "tripletlib.scoring", file, *re_ranking))
@@ -292,7 +294,7 @@ def test_two_processes_score_as_one_does(two_machines, roots):
 
 def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
     command = [sys.executable, "-m", "tripletlib.training", str(tmp_path / "missing.yaml")]
-    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0"}
+    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2"}
     for rank, said in (("0", "missing.yaml"), ("1", "")):
         environment = os.environ | place | {"LOCAL_RANK": rank}
         process = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -2,23 +2,26 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import papermill
 import pytest
+import torch
 import yaml
 
-from tripletlib import distributed, embedded_split
+from tripletlib import distributed, embedded_split, experiment
 from tripletlib.checkpoints import CheckpointError, checkpoint_steps
 from tripletlib.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiment import NOTEBOOK_ONLY, Experiment
 from tripletlib.history import History
+from tripletlib.launching import ProcessesFailed
 from tripletlib.paths import REPOSITORY
 
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
@@ -212,8 +215,8 @@ def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypat
         embedded_split, "embed", lambda *args: calls.append(args[3]) or embed(*args)
     )
 
-    def table(experiment=ours, step=6, split=data.query):
-        return experiment.embedding_table(model, split, data.root, step, "off")
+    def table(run=ours, step=6, split=data.query):
+        return run.embedding_table(model, split, data.root, step, "off")
 
     first = table()
     np.testing.assert_array_equal(table().embeddings, first.embeddings)
@@ -283,25 +286,6 @@ def test_processes_decode_in_turn(monkeypatch):
     assert processes.results[0] is data.train.images
 
 
-@pytest.mark.parametrize("resume", [False, "unfinished"])
-def test_what_torchrun_started_again_goes_on_whatever_resume_says(resume, monkeypatch):
-    ours = Experiment(**TINY | {"resume": resume})
-    training = ours.open_dataset("off").train
-    ours.train(ours.make_model(), training, progress="off")
-    folder = ours.folder / "checkpoints"
-    (folder / "step_00000004.pt").touch()  # a new run would remove it
-    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    ours.train(ours.make_model(), training, progress="off")
-    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    ours.train(ours.make_model(), training, progress="off")
-    after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    assert after.keys() == before.keys()
-    assert all(after[name] > before[name] for name in after)
-
-
 def test_a_run_can_start_from_anothers_weights():
     first = Experiment(**TINY)
     training = first.open_dataset("off").train
@@ -323,6 +307,10 @@ def test_a_run_can_start_from_anothers_weights():
             assert (ours - random).abs().max() > 2 * second.learning_rate
     config = yaml.safe_load((second.folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["experiment"]["start_from"] == "tiny"
+    shutil.rmtree(first.folder)
+    again = second.make_model()
+    second.train(again, training, progress="off")  # resumed: the earlier run is not needed
+    assert all(map(torch.equal, again.cpu().parameters(), model.parameters()))
 
 
 def test_a_run_to_start_from_that_cannot_be_used_is_named():
@@ -335,3 +323,24 @@ def test_a_run_to_start_from_that_cannot_be_used_is_named():
     wide = Experiment(**TINY | {"run_name": "wide", "width": 0.06, "start_from": "tiny"})
     with pytest.raises(CheckpointError, match=r"tiny.*holds another network"):
         wide.train(wide.make_model(), training, progress="off")
+
+
+def test_an_embedding_that_fails_does_not_cost_a_finished_training(monkeypatch):
+    ours = Experiment(**TINY | {"processes": 2, "resume": "unfinished"})
+    training = ours.open_dataset("off").train
+
+    def fail(*_):
+        raise ProcessesFailed("no")
+
+    def train_and_fail(*_):
+        alone = replace(ours, processes=1)
+        alone.train(alone.make_model(), training, progress="off")
+        fail()
+
+    monkeypatch.setattr(experiment, "launch", train_and_fail)
+    model = ours.make_model()
+    with pytest.warns(UserWarning, match="training is finished, the embedding is not: no"):
+        assert len(ours.train(model, training)) == 6
+    monkeypatch.setattr(experiment, "launch", fail)  # and leaves the earlier run as it was
+    with pytest.raises(ProcessesFailed):
+        ours.train(model, training)

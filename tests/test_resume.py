@@ -13,11 +13,13 @@ import pytest
 import torch
 from test_training import blobs, settings, small_net
 from torch import nn
+from torch.distributed import HashStore
 
-from tripletlib import trainer
+from tripletlib import run_keeper, trainer
 from tripletlib.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.history import COLUMNS, History
 from tripletlib.interruption import StopRequest, TrainingInterrupted
+from tripletlib.joining import Launch
 from tripletlib.training import NonFiniteLossError, fit, seed_everything
 
 STEPS = 60
@@ -71,6 +73,22 @@ def test_after_a_crash_the_run_ends_as_if_nothing_had_happened(tmp_path, never_s
     run = train(tmp_path)
     assert_same(run, never_stopped)
     np.testing.assert_array_equal(History.load(tmp_path)["loss"], never_stopped[1]["loss"])
+
+
+def test_what_torchrun_starts_again_goes_on_whatever_resume_says(
+    tmp_path, never_stopped, monkeypatch
+):
+    train(tmp_path, steps=40)  # of another call of torchrun: it must not be taken for this one's
+    torchruns_store = HashStore()
+    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume=False)
+    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    seen = []
+    assert_same(train(tmp_path, callbacks=[seen.append], resume=False), never_stopped)
+    assert seen[0].step == 31
+    train(tmp_path, callbacks=[seen.append], resume=False)  # a second call in the same process
+    assert seen[-60].step == 1
 
 
 def test_a_finished_run_comes_back_at_once(tmp_path, never_stopped):
@@ -174,11 +192,14 @@ def test_sigterm_may_come_twice():
 
 
 def convolutional_net():
-    """Convolutions of several channels: their weights have a memory order."""
+    """Convolutions of several channels: their weights have a memory order.
+
+    No bias whose gradient is zero: Adam would make full steps of its rounding errors.
+    """
     seed_everything(0)
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Tanh(), nn.Conv2d(6, 6, 3), nn.Flatten(),
-        nn.Linear(96, 2),
+        nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Tanh(),
+        nn.Conv2d(6, 6, 3, bias=False), nn.Flatten(), nn.Linear(96, 2, bias=False),
     )  # fmt: skip
 
 

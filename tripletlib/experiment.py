@@ -5,21 +5,28 @@ training in both.
 """
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import yaml
+from torch import Tensor
 
 from tripletlib import distributed
-from tripletlib.checkpoints import CheckpointError, checkpoint_steps, load_checkpoint
+from tripletlib.checkpoints import (
+    CheckpointError,
+    checkpoint_file,
+    checkpoint_steps,
+    load_checkpoint,
+)
 from tripletlib.embedded_split import embed_split
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.history import History
 from tripletlib.interruption import TrainingInterrupted
-from tripletlib.joining import started_by_torchrun, was_started_again
-from tripletlib.launching import launch
+from tripletlib.joining import started_by_torchrun
+from tripletlib.launching import ProcessesFailed, launch
 from tripletlib.losses import Margin
 from tripletlib.market1501 import Market1501, ReidDataset, from_folders
 from tripletlib.models import LuNet
@@ -52,7 +59,8 @@ class Experiment:
         embedding_dim: D.
         width: factor on LuNet's channels.
         original_network: LuNet as the original TensorFlow project has it.
-        start_from: name of a run whose newest weights are the first of this one; empty: random.
+        start_from: name of a run whose newest weights are the first of this one, unless it is
+            resumed; empty: random weights.
         tta: test-time augmentation, see `embed`.
         checkpoint_every: steps between checkpoints.
         resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
@@ -179,7 +187,6 @@ class Experiment:
         With `processes` above 1 torchrun starts that many, which open the data set and make the
         network themselves, from the experiment's parameters, and embed query and gallery too; their
         lines are shown, callbacks are not called. `model` gets the trained weights at the end.
-        Where torchrun started the processes again after one had died, they always resume.
 
         Args:
             model: trained in place.
@@ -197,25 +204,23 @@ class Experiment:
         For the rest see `fit`.
         """
         if self.needs_launch:
-            self.launch("--embed")
+            self._launch_training()
             self.load_weights(model)
             model.eval()
             return History.load(self.folder)
-        processes = distributed.current()
-        if self.start_from:
-            earlier = replace(self, run_name=self.start_from)
-            processes.from_all(lambda: earlier.load_weights(model))
+        earlier = replace(self, run_name=self.start_from)
         return fit(
             model,
-            processes.in_turn(lambda: training.images),  # decoded once a machine
+            distributed.current().in_turn(lambda: training.images),  # decoded once a machine
             training.pids,
             self.settings(),
             self.folder,
             callbacks,
             progress,
             checkpoint_every=self.checkpoint_every,
-            resume=processes.any(was_started_again()) or self.resume,
+            resume=self.resume,
             parameters=asdict(self),
+            first_weights=(lambda: earlier.load_weights(model)) if self.start_from else None,
         )
 
     @property
@@ -240,8 +245,21 @@ class Experiment:
                 where = f"step {saved[-1]:,} is saved" if saved else "nothing is saved yet"
                 raise TrainingInterrupted(f"stopped; {where}; run it again to go on") from None
 
+    def _launch_training(self) -> None:
+        last = checkpoint_file(self.folder / "checkpoints", self.steps)
+        before = last.stat().st_mtime_ns if last.is_file() else None
+        try:
+            self.launch("--embed")
+        except (ProcessesFailed, TrainingInterrupted) as error:
+            if not last.is_file() or last.stat().st_mtime_ns == before:
+                raise
+            # The training came to its end, and with it hours of work: embedding can be done alone.
+            warnings.warn(f"the training is finished, the embedding is not: {error}", stacklevel=3)
+
     def load_weights(self, model: LuNet, checkpoint_step: int | None = None) -> int:
         """Loads a checkpoint's weights from the run folder.
+
+        In a process group all processes call it: the first reads the file, all get its weights.
 
         Args:
             model: gets the weights.
@@ -255,12 +273,17 @@ class Experiment:
                 trained another network.
         """
         folder = self.folder / "checkpoints"
-        state = load_checkpoint(folder, checkpoint_step)
+
+        def read() -> tuple[dict[str, Tensor], int]:
+            state = load_checkpoint(folder, checkpoint_step)
+            return state["model"], int(state["step"])
+
+        weights, step = distributed.current().from_first(read)
         try:
-            model.load_state_dict(state["model"])
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{folder} holds another network: {error}") from error
-        return int(state["step"])
+        return step
 
     def embedding_table(
         self, model: LuNet, split: Split, root: Path, step: int, progress: Progress = "auto"

@@ -1,6 +1,5 @@
 """Decoded images kept in a memory-mapped file, so that a data set is decoded once."""
 
-import errno
 import hashlib
 import json
 import os
@@ -117,7 +116,9 @@ def _write(target: Path, decoded: DecodedImages) -> bool:
         _remove_older(target)
         workshop.rename(target)
     except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+        files = len(decoded.images) + len(decoded.skipped)
+        height, width = decoded.images.shape[2:]
+        if _open(target, files, (height, width)) is not None:
             return True  # another process has just kept the same images
         _tell(target.parent, error.strerror or str(error))
         return False

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -24,9 +25,38 @@ def is_first_on_machine() -> bool:
     return not started_by_torchrun() or os.environ.get("LOCAL_RANK") == "0"
 
 
-def was_started_again() -> bool:
-    """Whether torchrun started this process again, after one of them had died."""
-    return started_by_torchrun() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+class Launch:
+    """What is remembered of one call of torchrun, also by processes that it starts again.
+
+    Its key-value store outlives them. Only there it is written which runs the processes that died
+    had begun: the run's own folder may hold an earlier training, of another call.
+
+    Attributes:
+        store: torchrun's; None for a process that torchrun did not start.
+    """
+
+    def __init__(self, store: dist.Store | None = None) -> None:
+        self.store = store
+        self._begun_here: set[str] = set()
+
+    def note_begun(self, run_folder: Path) -> None:
+        """Writes down that this process has begun a run."""
+        key = self._key(run_folder)
+        self._begun_here.add(key)
+        if self.store is not None:
+            self.store.set(key, "")
+
+    def begun_before(self, run_folder: Path) -> bool:
+        """Whether a process that has died since had begun the run."""
+        key = self._key(run_folder)
+        known = self.store is not None and self.store.check([key])
+        return known and key not in self._begun_here
+
+    def _key(self, run_folder: Path) -> str:
+        return f"begun {run_folder.resolve()}"
+
+
+LAUNCH = Launch()
 
 
 @contextmanager
@@ -39,24 +69,29 @@ def process_group() -> Iterator[Processes]:
     Raises:
         RuntimeError: more processes than GPUs on this machine.
     """
-    if not started_by_torchrun() or os.environ.get("WORLD_SIZE") == "1":
+    if not started_by_torchrun():
         yield Processes()
         return
     with_gpus = torch.cuda.is_available()
     if with_gpus:
         _take_gpu()
     torchruns_store, rank, count = next(dist.rendezvous("env://"))
-    session = agree_on_session(torchruns_store, rank, count)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if with_gpus else "gloo",
-        store=dist.PrefixStore(session, torchruns_store),
-        rank=rank,
-        world_size=count,
-    )
+    LAUNCH.store = torchruns_store
+    if count > 1:
+        session = agree_on_session(torchruns_store, rank, count)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if with_gpus else "gloo",
+            store=dist.PrefixStore(session, torchruns_store),
+            rank=rank,
+            world_size=count,
+        )
     yield current()
     # Not behind an error: the others may be waiting for this process, and NCCL would then wait for
     # them in here. Its end is what tells them.
-    dist.destroy_process_group()
+    if count > 1:
+        dist.destroy_process_group()
+    # Kept to the interpreter's end, the store made one in ten processes abort there.
+    LAUNCH.store = None
 
 
 def agree_on_session(store: dist.Store, rank: int, count: int) -> str:

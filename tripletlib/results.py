@@ -10,7 +10,7 @@ import argparse
 import csv
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,20 @@ def read_results(folder: Path = FOLDER) -> list[dict[str, str]]:
 def read_config(run: str, folder: Path = FOLDER) -> dict[str, Any]:
     """The `config.yaml` of a kept run."""
     return yaml.safe_load((folder / "runs" / run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def pair_rows(rows: Iterable[Row]) -> dict[tuple[str, ...], dict[bool, Row]]:
+    """Joins what differs in re-ranking only.
+
+    Returns:
+        By (what, source, step, tta, minutes) the row before re-ranking, under True, and the one
+        after it, under False; one of them may be missing.
+    """
+    pairs: dict[tuple[str, ...], dict[bool, Row]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("what", "source", "step", "tta", "minutes"))
+        pairs.setdefault(key, {})[row["reranking"] == "none"] = row
+    return pairs
 
 
 def read_accuracy(run: str, folder: Path = FOLDER) -> tuple[np.ndarray, np.ndarray] | None:

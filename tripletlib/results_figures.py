@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from tripletlib.history import History
 from tripletlib.plotting import BLUE, ORANGE
 from tripletlib.plotting_scores import SERIES
-from tripletlib.results import FOLDER, MEASURED, Row, read_accuracy
+from tripletlib.results import FOLDER, MEASURED, Row, pair_rows, read_accuracy
 
 
 def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figure:
@@ -64,17 +64,16 @@ def draw_retrieval_scores(rows: Sequence[Row], title: str) -> Figure:
         Two plots side by side with a line for each network and test-time augmentation, the best
         at the top. An asterisk marks what others report and this code did not measure.
     """
-    lines: dict[str, dict[bool, Row]] = {}
-    for row in rows:
-        star = "" if row["source"] == MEASURED else " *"
-        name = f"{row['what']}{star}\nviews: {row['tta']}"
-        lines.setdefault(name, {})[row["reranking"] == "none"] = row
-    names = sorted(lines, key=lambda name: float(lines[name][True]["map_market"]))
+    pairs = sorted(pair_rows(rows).items(), key=lambda pair: _plain_map(pair[1]))
+    names = [
+        f"{what}{'' if source == MEASURED else ' *'}\nviews: {tta}"
+        for (what, source, _, tta, _), _ in pairs
+    ]
     figure, axes = plt.subplots(1, 2, figsize=(11, 1.4 + 0.5 * len(names)), sharey=True)
     for ax, score, label in zip(
         axes, ("map_market", "rank1"), ("mAP, trapezoid rule", "rank-1"), strict=True
     ):
-        _draw_pairs(ax, [lines[name] for name in names], score)
+        _draw_pairs(ax, [both for _, both in pairs], score)
         ax.set(title=label, xlim=(0, 1), ylim=(-0.7, len(names) - 0.3))
         ax.set_xticks(np.arange(0, 1, 0.2))
         ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -89,8 +88,7 @@ def _draw_pairs(ax: Axes, pairs: Sequence[dict[bool, Row]], score: str) -> None:
     """A dot for the plain ranking and one for the re-ranked, joined, on a line for each pair."""
     looks = (True, BLUE, "o", "ranked by distance"), (False, ORANGE, "D", "re-ranked")
     values = {
-        plain: np.array([float(pair[plain][score]) if plain in pair else np.nan for pair in pairs])
-        for plain, *_ in looks
+        plain: np.array([_score(pair.get(plain), score) for pair in pairs]) for plain, *_ in looks
     }
     places = np.arange(len(pairs))
     ax.hlines(places, values[True], values[False], color="0.7", lw=2, zorder=1)
@@ -103,3 +101,12 @@ def _draw_pairs(ax: Axes, pairs: Sequence[dict[bool, Row]], score: str) -> None:
                     f"{100 * value:.1f}", (value, place), (9 * side, 0), fontsize=9,
                     textcoords="offset points", ha="right" if plain else "left", va="center",
                 )  # fmt: skip
+
+
+def _plain_map(pair: dict[bool, Row]) -> float:
+    return _score(pair.get(True) or pair.get(False), "map_market")
+
+
+def _score(row: Row | None, name: str) -> float:
+    """A score, NaN where none was measured or reported."""
+    return float(row[name]) if row is not None and row[name] else np.nan

@@ -16,6 +16,7 @@ from tripletlib.results import (
     MEASURED,
     SECTIONS,
     Row,
+    pair_rows,
     read_accuracy,
     read_config,
     read_results,
@@ -48,19 +49,15 @@ def digits_table(rows: Iterable[Row], folder: Path = FOLDER) -> str:
                 row["minutes"],
             ]
         )
-    accuracies = f"5-NN accuracy after {_EARLY:,} steps", "at the end"
+    accuracies = f"5-NN accuracy after {_EARLY:,} steps", "5-NN accuracy at the end"
     header = "run", "seed", "steps", "precision", *accuracies, "last mean loss", "minutes"
     return _table(header, lines)
 
 
 def retrieval_table(rows: Iterable[Row]) -> str:
     """Markdown table of retrieval scores; a line holds them before and after re-ranking."""
-    pairs: dict[tuple[str, ...], dict[bool, Row]] = {}
-    for row in rows:
-        key = row["what"], row["source"], row["step"], row["tta"], row["minutes"]
-        pairs.setdefault(key, {})[row["reranking"] == "none"] = row
     lines = []
-    for (what, source, step, tta, minutes), both in pairs.items():
+    for (what, source, step, tta, minutes), both in pair_rows(rows).items():
         name = what if source == MEASURED else f"*{what}* ({source})"
         steps = f"{int(step):,}" if step else ""
         scores = [

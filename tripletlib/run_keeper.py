@@ -21,6 +21,7 @@ from tripletlib.checkpoints import (
 )
 from tripletlib.hardware import describe_machine
 from tripletlib.history import History
+from tripletlib.joining import LAUNCH
 from tripletlib.paths import explained_writing
 from tripletlib.trainer import Trainer
 
@@ -76,8 +77,10 @@ class RunKeeper:
         return state["history"]
 
     def _open(self, run_folder: Path, folder: Path) -> dict[str, Any] | None:
-        state = load_checkpoint(folder) if self._resume and checkpoint_steps(folder) else None
-        if state is not None and self._resume == "unfinished" and _is_finished(state):
+        # After a death in this launch of torchrun the run goes on, whatever was asked for.
+        resume: Resume = True if LAUNCH.begun_before(run_folder) else self._resume
+        state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
+        if state is not None and resume == "unfinished" and _is_finished(state):
             state = None
         if state is not None:
             self._check_settings(state["settings"])
@@ -87,6 +90,7 @@ class RunKeeper:
                 file.unlink()
         if state is None or not (run_folder / "config.yaml").is_file():
             write_config(self._trainer, run_folder, self._parameters)
+        LAUNCH.note_begun(run_folder)
         return state
 
     def _check_settings(self, saved: dict[str, Any]) -> None:

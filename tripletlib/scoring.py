@@ -98,7 +98,7 @@ def score_run(
     """
     processes = distributed.current()
     model = experiment.make_model()
-    step, *_ = processes.from_all(lambda: experiment.load_weights(model, checkpoint_step))
+    step = experiment.load_weights(model, checkpoint_step)
     model.to(choose_device("auto"))
     data = processes.in_turn(lambda: experiment.open_dataset(progress))
     for tta in augmentations or (experiment.tta,):

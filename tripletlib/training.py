@@ -48,6 +48,7 @@ def fit(
     checkpoint_every: int | None = None,
     resume: Resume = False,
     parameters: Mapping[str, Any] | None = None,
+    first_weights: Callable[[], object] | None = None,
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
@@ -72,8 +73,11 @@ def fit(
             go on, but sums are then rounded in another order, as they are on a GPU: the test asks
             for losses within 1 % over the next ten steps there. A finished run comes back at once;
             with `"unfinished"` it is replaced by a new one, for experiments that are short and
-            repeated with other settings.
+            repeated with other settings. What torchrun starts again after a process died always
+            goes on.
         parameters: what else decided the run, such as its data; noted in `config.yaml`.
+        first_weights: gives the network other weights to begin with; called by all processes, and
+            not when a run is resumed.
 
     Returns:
         The `History`.
@@ -96,6 +100,8 @@ def fit(
     trainer = Trainer(model, images, labels, settings, processes)
     keeper = RunKeeper(trainer, run_folder, checkpoint_every, parameters)
     rows = keeper.prepare(resume)
+    if rows is None and first_weights is not None:
+        first_weights()
     if not processes.is_first:
         run_folder, progress = None, "off"
     first = trainer.steps_taken + 1
