@@ -39,7 +39,7 @@ def draw_curves(rows: Iterable[Row], title: str, folder: Path = FOLDER) -> Figur
         middle.plot(history["step"], history["active_fraction"], **look)
         right.plot(steps, progress, **look)
         if accuracy:
-            right.set(title="5-NN accuracy on held-out digits")
+            right.set(title="5-NN accuracy on held-out digits", ylim=(0.9, 1))
             right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         else:
             right.set(title="Median distance in the batch")
