@@ -90,7 +90,7 @@ def process_group() -> Iterator[Processes]:
     # them in here. Its end is what tells them.
     if count > 1:
         dist.destroy_process_group()
-    # Kept to the interpreter's end, the store made one in ten processes abort there.
+    # Kept to the interpreter's end: about one start of two processes in seven aborted there.
     LAUNCH.store = None
 
 
