@@ -21,7 +21,7 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@touch $@
 
 run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
-	$(BIN)/python -m tripletlib.notebook_runner run $(if $(PARAMS),--params $(PARAMS))
+	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params $(PARAMS))
 
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
@@ -46,7 +46,7 @@ lab: $(READY) ## open JupyterLab on this machine only, with its token
 	$(BIN)/jupyter lab --ip=127.0.0.1 $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/01_mnist_2d_embedding.ipynb
 
 notebooks: $(READY) ## execute the notebooks and renew their committed outputs
-	$(BIN)/python -m tripletlib.notebook_runner refresh
+	$(BIN)/python -m tripletlib notebooks refresh
 
 constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from test_training import Poisoned, blobs
+from small_training import Poisoned, blobs
 from torch import nn
 
-from tripletlib import distributed
-from tripletlib.batch_norm import CpuSyncBatchNorm
-from tripletlib.decoding import UnreadableImageError
+from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
-from tripletlib.history import COLUMNS
-from tripletlib.interruption import TrainingInterrupted
-from tripletlib.joining import process_group
 from tripletlib.models import LuNet, MnistNet
-from tripletlib.settings import TrainingSettings
-from tripletlib.training import NonFiniteLossError, fit, seed_everything
+from tripletlib.runtime import processes as distributed
+from tripletlib.runtime.launching import process_group
+from tripletlib.runtime.processes import CpuSyncBatchNorm
+from tripletlib.training.fit import NonFiniteLossError, TrainingInterrupted, fit, seed_everything
+from tripletlib.training.history import COLUMNS
+from tripletlib.training.settings import TrainingSettings
 
 STEPS = 5
 
@@ -111,7 +110,7 @@ class SignalAt(nn.Module):
 
     def forward(self, images):
         self.passes += 1
-        last = distributed.current().rank == distributed.current().count - 1
+        last = distributed.current_processes().rank == distributed.current_processes().count - 1
         if self.passes == self.step and last and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), self.number)

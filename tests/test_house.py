@@ -6,7 +6,7 @@ import tomllib
 import pytest
 import yaml
 
-from tripletlib.paths import REPOSITORY
+from tripletlib.runtime.paths import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.retrieval import Retrieval
+from tripletlib.experiments.retrieval import Retrieval
 
 
 def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spread=0.8, seed=0):

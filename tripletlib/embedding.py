@@ -12,10 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tripletlib import progress as progress_display
 from tripletlib.augmentation import ENLARGEMENT
-from tripletlib.hardware import choose_layout, choose_precision, keep_freed_memory
-from tripletlib.paths import explained_writing
+from tripletlib.runtime import (
+    Progress,
+    choose_layout,
+    choose_precision,
+    explained_writing,
+    keep_freed_memory,
+    progress_bar,
+)
 
 TestTimeAugmentation = Literal["none", "flip", "5crops", "5crops+flip"]
 _COLUMNS = ("embeddings", "pids", "camids", "paths")
@@ -43,7 +48,7 @@ def embed(
     batch_size: int = 512,
     tta: TestTimeAugmentation = "none",
     precision: Literal["auto", "float32", "bfloat16"] = "float32",
-    progress: progress_display.Progress = "off",
+    progress: Progress = "off",
 ) -> np.ndarray:
     """Embeds a set of images in evaluation mode; the model's mode is put back afterwards.
 
@@ -82,7 +87,7 @@ def embed(
     parts = []
     try:
         with (
-            progress_display.bar(len(images), "image", progress, desc="embedding") as bar,
+            progress_bar(len(images), "image", progress, desc="embedding") as bar,
             torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
         ):
             for start in range(0, len(images), batch_size):

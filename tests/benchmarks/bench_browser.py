@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # toy_retrieval lies beside 
 
 from toy_retrieval import make_retrieval
 
-from tripletlib.browser import QueryBrowser
-from tripletlib.paths import runs_root
+from tripletlib.runtime.paths import runs_root
+from tripletlib.widgets.query_browser import QueryBrowser
 
 SIZES = {"people": 750, "queries": 3_368, "gallery": 15_913, "dim": 128, "spread": 0.9}
 CLICKS = 40

@@ -23,8 +23,8 @@ import torch
 from drawn_embeddings import D, draw_tables
 from torchreid_files import load
 
-from tripletlib.paths import runs_root
-from tripletlib.reranking import NeighbourIndex, k_reciprocal
+from tripletlib.reranking.k_reciprocal import NeighbourIndex, k_reciprocal
+from tripletlib.runtime.paths import runs_root
 
 GALLERY = 15_913
 SPEED_TARGET, MEMORY_TARGET = 20.0, 1 / 8

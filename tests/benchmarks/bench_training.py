@@ -21,12 +21,11 @@ import torch
 from torch import nn
 
 from tripletlib.embedding import embed
-from tripletlib.hardware import choose_device, choose_layout, choose_precision
 from tripletlib.models import LuNet
-from tripletlib.paths import runs_root
-from tripletlib.reporting import EpochReport
-from tripletlib.settings import TrainingSettings
-from tripletlib.training import fit
+from tripletlib.runtime.hardware import choose_device, choose_layout, choose_precision
+from tripletlib.runtime.paths import runs_root
+from tripletlib.training.fit import EpochReport, fit
+from tripletlib.training.settings import TrainingSettings
 
 IMAGES, IMAGE_SIZE = 1280, (64, 32)
 TURNS, STEPS_A_TURN = 5, 4

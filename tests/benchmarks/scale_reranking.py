@@ -20,8 +20,8 @@ import torch
 from drawn_embeddings import QUERIES, D, draw_tables
 
 from tripletlib.evaluation import evaluate_blocks, evaluate_embeddings
-from tripletlib.paths import REPOSITORY
-from tripletlib.reranking import k_reciprocal_blocks
+from tripletlib.reranking.k_reciprocal import k_reciprocal_blocks
+from tripletlib.runtime.paths import REPOSITORY
 
 TABLE = REPOSITORY / "notebooks" / "results" / "reranking_scale.csv"
 GALLERIES = (16_632, 46_632, 96_632, 515_913)  # with 3,368 queries: 20, 50, 100, 519 thousand

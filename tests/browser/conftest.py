@@ -7,7 +7,7 @@ import pytest
 from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server
 from playwright.sync_api import sync_playwright
 
-from tripletlib.paths import runs_root
+from tripletlib.runtime.paths import runs_root
 
 ABSENT = (
     "no Chromium found: install one (Debian: apt-get install chromium) or name it in "

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import expect
 
-from tripletlib.paths import REPOSITORY
+from tripletlib.runtime.paths import REPOSITORY
 
 CHROMIUM_ARGUMENTS = [
     "--headless",

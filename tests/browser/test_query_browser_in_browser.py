@@ -9,10 +9,10 @@ from lab_driver import SECOND
 from PIL import Image
 from playwright.sync_api import expect
 
-from tripletlib.answers import judge
 from tripletlib.evaluation import evaluate_embeddings
-from tripletlib.reranking import k_reciprocal
-from tripletlib.retrieval import open_retrieval
+from tripletlib.experiments.retrieval import open_retrieval
+from tripletlib.reranking.k_reciprocal import k_reciprocal
+from tripletlib.widgets.answers import judge
 
 RUN_ALL = 400 * SECOND  # the first time, the people are drawn
 TOP = 20

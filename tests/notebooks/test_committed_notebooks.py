@@ -8,9 +8,9 @@ import nbformat
 import papermill
 import pytest
 
-from tripletlib.headlines import find_headlines
-from tripletlib.notebook_runner import find_notebooks, read_parameters
-from tripletlib.paths import REPOSITORY
+from tripletlib.publishing.runner import find_notebooks, read_parameters
+from tripletlib.runtime.headlines import find_headlines
+from tripletlib.runtime.paths import REPOSITORY
 
 NOTEBOOKS = find_notebooks()
 PARAMETER_FILES = sorted((REPOSITORY / "notebooks" / "params").glob("*.yaml"))

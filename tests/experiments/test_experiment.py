@@ -1,0 +1,349 @@
+"""One parameter file means one training, from the notebook and from the command line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+import torch
+import yaml
+
+from tripletlib.datasets.decoding import UnreadableImageError
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.experiments import experiment
+from tripletlib.experiments import tables as embedded_split
+from tripletlib.experiments.experiment import NOTEBOOK_ONLY, Experiment
+from tripletlib.runtime import processes as distributed
+from tripletlib.runtime.launching import ProcessesFailed
+from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.training.checkpoints import CheckpointError, checkpoint_steps
+from tripletlib.training.history import History
+
+FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
+FIELDS = {field.name for field in fields(Experiment)}
+TINY = {
+    "run_name": "tiny",
+    "dataset_root": "people",
+    "synthetic_identities": 12,
+    "image_height": 32,
+    "image_width": 16,
+    "embedding_dim": 4,
+    "width": 0.03,
+    "identities": 3,
+    "images_per_identity": 2,
+    "learning_rate": 0.001,
+    "steps": 6,
+    "steps_per_epoch": 3,
+    "checkpoint_every": 4,
+    "precision": "float32",
+    "tta": "flip",
+}
+
+
+@pytest.fixture(autouse=True)
+def roots(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changed):
+        file = tmp_path / "03_tiny.yaml"
+        file.write_text(yaml.safe_dump(TINY | changed), encoding="utf-8")
+        return file
+
+    return write
+
+
+def command(file, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "tripletlib", "train", str(file), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_parameter_files_are_whole_experiments(file):
+    ours = Experiment.from_file(file)
+    settings = ours.settings()
+    assert ours.run_name == file.stem
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert (settings.steps, settings.identities) == (ours.steps, ours.identities)
+    assert settings.learning_rate_at(ours.steps) == pytest.approx(ours.learning_rate / 1000)
+
+
+def test_there_are_the_full_experiments():
+    assert [file.stem for file in FILES] == [
+        "03_market1501_cpu",
+        "03_market1501_cpu_augmented",
+        "03_market1501_original",
+        "03_market1501_paper",
+        "03_synthetic_full",
+        "03_synthetic_wide",
+    ]
+
+
+def test_the_papers_recipe():
+    paper = Experiment.from_file(next(file for file in FILES if "paper" in file.stem)).settings()
+    assert paper.margin == "soft"
+    assert [paper.beta1_at(step) for step in (15_000, 15_001)] == [0.9, 0.5]
+    assert paper.learning_rate_at(20_000) == pytest.approx(1e-3 * 0.001**0.5)
+
+
+def test_the_notebook_has_every_parameter_and_no_other():
+    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
+    assert set(papermill.inspect_notebook(str(notebook))) == FIELDS | NOTEBOOK_ONLY
+
+
+def test_the_notebooks_own_parameters_are_settings_too():
+    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
+    cells = nbformat.read(notebook, as_version=4).cells
+    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    values: dict = {}
+    exec(cell.source, values)
+    quick = Experiment(**{name: values[name] for name in FIELDS})
+    assert quick.dataset == "synthetic"
+    assert quick.settings().steps == values["steps"]
+
+
+def test_unknown_parameters_are_named_with_the_known_ones(write):
+    with pytest.raises(
+        ValueError, match=r"03_tiny.yaml sets batch_szie, learn_rate, .* are augment, .*width"
+    ):
+        Experiment.from_file(write(learn_rate=0.1, batch_szie=4))
+
+
+def test_parameters_of_the_notebook_alone_are_accepted(write):
+    file = write(**dict.fromkeys(NOTEBOOK_ONLY, 3))
+    assert Experiment.from_file(file) == Experiment(**TINY)
+
+
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "03_list.yaml").write_text("- steps\n- 3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must hold lines of the form"):
+        Experiment.from_file(tmp_path / "03_list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tta": "5crops-flip"}, "tta must be one of"),
+        ({"margin": "sfot"}, "margin must be a finite number"),
+        ({"loss": "hard"}, "loss must be one of"),
+    ],
+)
+def test_a_wrong_word_is_an_error_before_the_training(changed, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment(**TINY | changed)
+
+
+def test_damaged_pictures_are_left_out_only_if_asked_for():
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    damaged = Path(data.train.paths[0])
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError, match=damaged.name):
+        _ = ours.open_dataset("off").train.images
+    skipping = Experiment(**TINY | {"skip_unreadable": True}).open_dataset("off")
+    assert len(skipping.train) == len(data.train) - 1
+    assert list(skipping.train.skipped) == [str(damaged)]
+
+
+def test_an_unknown_dataset_is_an_error():
+    with pytest.raises(ValueError, match=r"dataset must be one of .*got 'market'"):
+        Experiment(**TINY | {"dataset": "market"}).open_dataset("off")
+
+
+@pytest.mark.parametrize("changed", [{"learn_rate": 1}, {"dataset": "market1501"}])
+def test_the_command_line_says_what_is_wrong_in_one_line(write, changed):
+    done = command(write(**changed))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .+\n", done.stderr)
+    done = command(write().with_name("missing.yaml"))
+    assert done.returncode == 2
+    assert "missing.yaml" in done.stderr
+
+
+def test_a_run_from_the_command_line_goes_on_and_ends_once(write):
+    ours = Experiment(**TINY)
+    done = command(write(), "--embed")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2 of 2 · step 6" in done.stdout
+    assert checkpoint_steps(ours.folder / "checkpoints") == [4, 6]
+    assert len(History.load(ours.folder)) == 6
+    files = [ours.folder / "embeddings" / f"{name}.npz" for name in ("query", "gallery")]
+    tables = [EmbeddingTable.load(file) for file in files]
+    assert {(table.step, table.tta) for table in tables} == {(6, "flip")}
+    assert [len(table) for table in tables] == [36, 36 * 4 + 22]
+    files = [file for file in ours.folder.rglob("*") if "tensorboard" not in file.parts]
+    before = {file: file.read_bytes() for file in files if file.is_file()}
+
+    again = command(write(), "--embed")  # finished: no step, the same files
+    assert again.returncode == 0, again.stderr
+    assert "epoch" not in again.stdout
+    assert before == {file: file.read_bytes() for file in before}
+
+    (ours.folder / "checkpoints" / "step_00000006.pt").unlink()  # stopped after step 4, as it were
+    resumed = command(write(), "--embed")
+    assert "step 6" in resumed.stdout
+    same = [file for file in before if file.suffix != ".pt"]  # zip archives differ in their padding
+    assert len(same) == 4
+    assert all(file.read_bytes() == before[file] for file in same)
+
+    other = command(write(margin=0.1), "--embed")
+    assert other.returncode == 2
+    assert "margin was 0.5, is 0.1" in other.stderr
+
+
+def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypatch):
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    model = ours.make_model()
+    calls = []
+    embed = embedded_split.embed
+    monkeypatch.setattr(
+        embedded_split, "embed", lambda *args: calls.append(args[3]) or embed(*args)
+    )
+
+    def table(run=ours, step=6, split=data.query):
+        return run.embedding_table(model, split, data.root, step, "off")
+
+    first = table()
+    np.testing.assert_array_equal(table().embeddings, first.embeddings)
+    assert calls == ["flip"]
+    assert table(step=7).step == 7
+    plain = Experiment(**TINY | {"tta": "none"})
+    assert table(plain, 7).tta == "none"
+    assert calls == ["flip", "flip", "none"]
+    assert first.paths[0].startswith("query/")
+    picture = Path(data.query.paths[0])
+    picture.write_bytes(picture.read_bytes() + b"changed")
+    table(plain, 7)
+    table(plain, 7)
+    assert calls == ["flip", "flip", "none", "none"]
+    more = Experiment(**TINY | {"tta": "none", "synthetic_identities": 14}).open_dataset("off")
+    assert len(table(plain, 7, more.query)) == len(more.query) != len(data.query)
+
+
+def test_weights_come_back_from_a_checkpoint():
+    ours = Experiment(**TINY)
+    data = ours.open_dataset("off")
+    model = ours.make_model()
+    ours.train(model, data.train, progress="off")
+    again = ours.make_model()
+    assert ours.load_weights(again) == 6
+    trained = model.cpu().state_dict()
+    assert all(value.equal(trained[name]) for name, value in again.state_dict().items())
+    assert ours.load_weights(again, checkpoint_step=4) == 4
+    with pytest.raises(CheckpointError, match="steps there: 4, 6"):
+        ours.load_weights(again, checkpoint_step=5)
+
+
+def test_a_training_without_jupyter_needs_nothing_of_it(write):
+    code = (
+        "import sys; from tripletlib.experiments.train import main\n"
+        f"assert main([{str(write())!r}, '--embed']) == 0\n"
+        "top = {name.partition('.')[0] for name in sys.modules}\n"
+        "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "
+        "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'bqplot'}\n"
+        "print('found:', sorted(top & heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    assert "found: []" in done.stdout
+
+
+class Recording(distributed.Processes):
+    """One process that notes what is done in turn."""
+
+    def __init__(self):
+        self.results = []
+
+    def in_turn(self, action):
+        self.results.append(action())
+        return self.results[-1]
+
+
+def test_processes_decode_in_turn(monkeypatch):
+    ours, processes = Experiment(**TINY), Recording()
+    for module in (experiment, embedded_split):
+        monkeypatch.setattr(module, "current_processes", lambda: processes)
+    model, data = ours.make_model(), ours.open_dataset("off")
+    ours.train(model, data.train, progress="off")
+    ours.embedding_table(model, data.query, data.root, 6, "off")
+    assert [len(images) for images in processes.results] == [len(data.train), len(data.query)]
+    assert processes.results[0] is data.train.images
+
+
+def test_a_run_can_start_from_anothers_weights():
+    first = Experiment(**TINY)
+    training = first.open_dataset("off").train
+    first.train(first.make_model(), training, progress="off")
+    second = Experiment(**TINY | {"run_name": "second", "start_from": "tiny", "steps": 1})
+    model = second.make_model()
+    second.train(model, training, progress="off")
+    trained = first.make_model()
+    first.load_weights(trained)
+    # One step of Adam moves a weight by at most its rate; the random weights lie further away.
+    for (name, ours), before, random in zip(
+        model.cpu().named_parameters(),
+        trained.parameters(),
+        first.make_model().parameters(),
+        strict=True,
+    ):
+        assert (ours - before).abs().max() <= 1.01 * second.learning_rate, name
+        if name.startswith("body.0."):
+            assert (ours - random).abs().max() > 2 * second.learning_rate
+    config = yaml.safe_load((second.folder / "config.yaml").read_text(encoding="utf-8"))
+    assert config["experiment"]["start_from"] == "tiny"
+    shutil.rmtree(first.folder)
+    again = second.make_model()
+    second.train(again, training, progress="off")  # resumed: the earlier run is not needed
+    assert all(map(torch.equal, again.cpu().parameters(), model.parameters()))
+
+
+def test_a_run_to_start_from_that_cannot_be_used_is_named():
+    training = Experiment(**TINY).open_dataset("off").train
+    missing = Experiment(**TINY | {"start_from": "missing"})
+    with pytest.raises(CheckpointError, match=r"no usable checkpoint in .*missing"):
+        missing.train(missing.make_model(), training, progress="off")
+    narrow = Experiment(**TINY)
+    narrow.train(narrow.make_model(), training, progress="off")
+    wide = Experiment(**TINY | {"run_name": "wide", "width": 0.06, "start_from": "tiny"})
+    with pytest.raises(CheckpointError, match=r"tiny.*holds another network"):
+        wide.train(wide.make_model(), training, progress="off")
+
+
+def test_an_embedding_that_fails_does_not_cost_a_finished_training(monkeypatch):
+    ours = Experiment(**TINY | {"processes": 2, "resume": "unfinished"})
+    training = ours.open_dataset("off").train
+
+    def fail(*_):
+        raise ProcessesFailed("no")
+
+    def train_and_fail(*_):
+        alone = replace(ours, processes=1)
+        alone.train(alone.make_model(), training, progress="off")
+        fail()
+
+    monkeypatch.setattr(experiment, "launch", train_and_fail)
+    model = ours.make_model()
+    with pytest.warns(UserWarning, match="training is finished, the embedding is not: no"):
+        assert len(ours.train(model, training)) == 6
+    monkeypatch.setattr(experiment, "launch", fail)  # and leaves the earlier run as it was
+    with pytest.raises(ProcessesFailed):
+        ours.train(model, training)

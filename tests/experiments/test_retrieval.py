@@ -1,0 +1,158 @@
+"""Embedded queries and gallery: from a run folder, or from the network that ships."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from test_experiment import TINY
+
+from tripletlib.evaluation import evaluate, evaluate_embeddings
+from tripletlib.experiments import retrieval
+from tripletlib.experiments import retrieval as pretrained
+from tripletlib.experiments.experiment import Experiment
+from tripletlib.experiments.retrieval import (
+    WEIGHTS,
+    load_pretrained,
+    main,
+    open_retrieval,
+    save_pretrained,
+)
+from tripletlib.experiments.train import run
+from tripletlib.models import LuNet
+from tripletlib.reranking.k_reciprocal import k_reciprocal
+from tripletlib.training.checkpoints import CheckpointError
+
+SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
+
+
+@pytest.fixture(autouse=True)
+def roots(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A parameter file whose run has checkpoints of steps 4 and 6."""
+    file = tmp_path / "03_tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    run(Experiment.from_file(file), embed_afterwards=False)
+    return file
+
+
+def small_model():
+    torch.manual_seed(0)
+    return LuNet(4, 0.1, (32, 16)).eval()
+
+
+def test_weights_come_back_in_half_precision(tmp_path):
+    model, file = small_model(), tmp_path / "new" / "small.safetensors"
+    save_pretrained(model, SMALL, file)
+    loaded, description = load_pretrained(file)
+    images = torch.rand(2, 3, 32, 16)
+    assert description == SMALL
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded(images), model(images), rtol=0.02, atol=0.02)
+    halves = sum(parameter.numel() for parameter in model.parameters()) * 2
+    assert halves < file.stat().st_size < 1.5 * halves + 20_000
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_weights_that_cannot_be_written_leave_the_earlier_file(tmp_path, monkeypatch, code):
+    file = tmp_path / "weights.safetensors"
+    save_pretrained(small_model(), SMALL, file)
+
+    def write_a_part(_, unfinished, *__):
+        unfinished.write_bytes(b"half")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pretrained, "save_file", write_a_part)
+    with pytest.raises(OSError, match=r"weights\.safetensors could not be written.*name another"):
+        save_pretrained(small_model(), SMALL, file)
+    assert [left.name for left in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert load_pretrained(file)[1] == SMALL
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "foreign", "other network"])
+def test_a_file_without_a_lunet_is_named(tmp_path, damage):
+    file = tmp_path / "weights.safetensors"
+    save_pretrained(small_model(), SMALL, file)
+    if damage == "text":
+        file.write_text("weights")
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "foreign":
+        save_file({"a": torch.zeros(1)}, file)
+    else:
+        save_pretrained(small_model(), SMALL | {"width": 0.2}, file)
+    with pytest.raises(ValueError, match=r"weights\.safetensors does not hold a LuNet"):
+        load_pretrained(file)
+    with pytest.raises(FileNotFoundError):
+        load_pretrained(tmp_path / "nothing.safetensors")
+
+
+def test_the_command_makes_weights_of_a_finished_run(tmp_path, trained, capsys):
+    output = tmp_path / "tiny.safetensors"
+    assert main([str(trained), "--output", str(output)]) == 0
+    assert "step 6" in capsys.readouterr().out
+    model, description = load_pretrained(output)
+    assert (description["step"], description["trained_with"]) == (6, "03_tiny.yaml")
+    assert model.image_size == (32, 16)
+
+
+def test_the_command_without_a_run_says_what_to_do(tmp_path, capsys):
+    assert main([str(tmp_path / "missing.yaml")]) == 2
+    assert "missing.yaml" in capsys.readouterr().err
+
+
+def test_a_run_is_opened_at_the_step_asked_for(trained):
+    newest = open_retrieval(str(trained), progress="off")
+    earlier = open_retrieval(str(trained), checkpoint_step=4, progress="off")
+    assert (newest.query.step, earlier.query.step) == (6, 4)
+    assert "6 steps" in newest.name
+    assert "synthetic" in newest.name
+    assert newest.query_images.shape == (len(newest.query), 3, 128, 64)
+    assert newest.gallery_images.shape == (len(newest.gallery), 3, 128, 64)
+    assert not np.allclose(newest.query.embeddings, earlier.query.embeddings)
+    with pytest.raises(CheckpointError, match="steps there: 4, 6"):
+        open_retrieval(str(trained), checkpoint_step=5, progress="off")
+
+
+def test_a_new_picture_is_embedded_as_the_others_were(trained):
+    opened = open_retrieval(str(trained), progress="off")
+    data = Experiment.from_file(trained).open_dataset()
+    assert opened.image_size == (32, 16)
+    embeddings = opened.embed(data.query.images[:3])
+    np.testing.assert_allclose(embeddings, opened.query.embeddings[:3], rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_parameter_file_is_named():
+    with pytest.raises(FileNotFoundError, match="03_none"):
+        open_retrieval("03_none.yaml")
+
+
+def test_what_ships_finds_people_as_the_readme_says():
+    """The README's table has these scores; other versions of Pillow draw a little differently."""
+    opened = open_retrieval(progress="off")
+    query, gallery = opened.query, opened.gallery
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    before = evaluate_embeddings(query, gallery)
+    after = evaluate(k_reciprocal(query.embeddings, gallery.embeddings), *labels)
+    assert (before.map, before.map_market) == pytest.approx((0.586, 0.574), abs=0.02)
+    assert before.cmc[0] == pytest.approx(0.708, abs=0.03)
+    assert (after.map, after.map_market) == pytest.approx((0.668, 0.658), abs=0.02)
+
+
+def test_what_ships_is_small_and_opens_again_without_embedding(monkeypatch):
+    monkeypatch.setattr(retrieval, "SHIPPED_IDENTITIES", 6)
+    assert WEIGHTS.stat().st_size < 3e6
+    first = open_retrieval(progress="off")
+    monkeypatch.setattr("tripletlib.experiments.tables.embed", None)  # a call would fail
+    again = open_retrieval(progress="off")
+    assert len(first.query) == 3 * 6
+    assert "synthetic" in first.name
+    np.testing.assert_array_equal(first.gallery.embeddings, again.gallery.embeddings)

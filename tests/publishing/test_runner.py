@@ -1,0 +1,154 @@
+"""The runner on notebooks of a few cells; the real ones run in `make run`."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from tripletlib.publishing import runner as notebook_runner
+from tripletlib.runtime.paths import REPOSITORY
+
+GOOD = """
+from tripletlib.runtime.headlines import show_headlines
+show_headlines({"twice": 2 * number})
+"""
+
+
+def write_notebook(path, body):
+    parameters = nbformat.v4.new_code_cell(
+        "number = 1  # doubled", metadata={"tags": ["parameters"]}
+    )
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(body)])
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_notebook(tmp_path / "01_good.ipynb", GOOD)
+    write_notebook(tmp_path / "02_bad.ipynb", "1 / 0")
+    write_notebook(tmp_path / "03_good.ipynb", GOOD)
+    (tmp_path / "params").mkdir()
+    return tmp_path
+
+
+def test_one_failing_notebook_is_named_and_the_others_run(folder, monkeypatch, capfd):
+    monkeypatch.setattr(notebook_runner, "find_notebooks", lambda: sorted(folder.glob("*.ipynb")))
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
+    assert notebook_runner.main(["run"]) == 1
+    printed = capfd.readouterr()
+    assert "FAILED 02_bad, cell [2]: ZeroDivisionError: division by zero" in printed.err
+    rows = [line for line in printed.out.splitlines() if line.startswith(("01_", "02_", "03_"))]
+    assert [("twice 2" in row, "FAILED" in row) for row in rows] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    for name in ("01_good", "02_bad", "03_good"):
+        assert (folder / "runs" / "default" / f"{name}.ipynb").is_file()
+        assert (folder / "runs" / "default" / f"{name}.html").is_file()
+
+
+def test_parameters_reach_the_notebook_their_number_names(folder):
+    file = folder / "params" / "03_more.yaml"
+    file.write_text("number: 21\n")
+    notebook, parameters = notebook_runner.read_parameters(file, folder)
+    assert notebook.name == "03_good.ipynb"
+    outcome = notebook_runner.execute(notebook, folder / "out.ipynb", parameters)
+    assert outcome.error is None
+    assert outcome.headlines == {"twice": "42"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("01_typo.yaml", "nmuber: 2", r"sets nmuber, which 01_good\.ipynb does not have.*number"),
+        ("77_none.yaml", "number: 2", "must begin with the number"),
+        ("01_list.yaml", "- 1", "parameter: value"),
+        ("01_broken.yaml", "a: [1", "not valid YAML"),
+    ],
+)
+def test_bad_parameter_files_are_errors(folder, name, text, message):
+    file = folder / "params" / name
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        notebook_runner.read_parameters(file, folder)
+
+
+def test_missing_parameter_file_lists_the_ones_there(capsys):
+    assert notebook_runner.main(["run", "--params", "nowhere.yaml"]) == 2
+    assert "01_mnist_original.yaml" in capsys.readouterr().err
+
+
+def test_refresh_renews_the_good_and_keeps_the_bad(folder, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
+    bad_before = (folder / "02_bad.ipynb").read_text()
+    outcomes = notebook_runner.refresh(sorted(folder.glob("*.ipynb")))
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    renewed = nbformat.read(folder / "01_good.ipynb", as_version=4)
+    assert [cell.execution_count for cell in renewed.cells] == [1, 2]
+    assert (folder / "02_bad.ipynb").read_text() == bad_before
+
+
+def test_kernels_do_not_inherit_a_live_front_end(folder, monkeypatch):
+    body = "import os\nassert 'JPY_SESSION_NAME' not in os.environ"
+    write_notebook(folder / "02_bad.ipynb", body)
+    monkeypatch.setattr(notebook_runner, "find_notebooks", lambda: [folder / "02_bad.ipynb"])
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "somebody's notebook")
+    assert notebook_runner.main(["run"]) == 0
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A bare copy of what `make` needs, without an environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    return tmp_path
+
+
+def make(project, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    return subprocess.run(
+        ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True
+    )
+
+
+def test_make_without_python_says_so_in_one_line(project):
+    result = make(project, "setup", "PYTHON=no-such-python")
+    assert result.returncode != 0
+    assert "error: no 'no-such-python' found: install Python 3.11" in result.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_make_with_an_old_python_says_so_in_one_line(project):
+    old = project / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    result = make(project, "setup", f"PYTHON={old}")
+    assert result.returncode != 0
+    assert "needs Python 3.11 or newer" in result.stderr
+    assert "is Python 3.9.2" in result.stderr
+
+
+def test_make_help_lists_every_target(project):
+    listed = make(project).stdout
+    for target in ("setup", "run", "test", "bench", "lab", "notebooks", "constraints", "clean"):
+        assert f"make {target}" in listed
+
+
+def test_module_runs_as_a_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "tripletlib", "notebooks", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--params" in result.stdout

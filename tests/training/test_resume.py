@@ -1,0 +1,360 @@
+"""A run that was stopped, in whatever way, ends as one that never was."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_training import blobs, settings, small_net
+from torch import nn
+from torch.distributed import HashStore
+
+from tripletlib.runtime import REPOSITORY
+from tripletlib.runtime.launching import Launch
+from tripletlib.training import run_folder as run_keeper
+from tripletlib.training import step as trainer
+from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
+from tripletlib.training.fit import (
+    NonFiniteLossError,
+    StopRequest,
+    TrainingInterrupted,
+    fit,
+    seed_everything,
+)
+from tripletlib.training.history import COLUMNS, History
+
+STEPS = 60
+
+
+def train(folder=None, *, model=None, callbacks=(), resume=True, every=10, **changed):
+    model = model or small_net()
+    history = fit(
+        model,
+        *blobs(),
+        settings(**{"steps": STEPS, "augment": True, "steps_per_epoch": 1} | changed),
+        folder,
+        callbacks=callbacks,
+        progress="off",
+        checkpoint_every=every if folder else None,
+        resume=resume,
+    )
+    return model, history
+
+
+@pytest.fixture(scope="module")
+def never_stopped():
+    return train()
+
+
+def assert_same(run, reference):
+    for column in COLUMNS:
+        np.testing.assert_array_equal(run[1][column], reference[1][column], err_msg=column)
+    for (name, ours), theirs in zip(
+        run[0].state_dict().items(), reference[0].state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+
+
+class StopAt:
+    """A callback that fails at a step, as a crash would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, report):
+        if report.step == self.step:
+            raise RuntimeError("crash")
+
+
+@pytest.mark.parametrize("step", [1, 9, 10, 11, 25, 59, 60])
+def test_after_a_crash_the_run_ends_as_if_nothing_had_happened(tmp_path, never_stopped, step):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(step)])
+    torch.manual_seed(123)  # a new process would not have the old random state either
+    run = train(tmp_path)
+    assert_same(run, never_stopped)
+    np.testing.assert_array_equal(History.load(tmp_path)["loss"], never_stopped[1]["loss"])
+
+
+def test_what_torchrun_starts_again_goes_on_whatever_resume_says(
+    tmp_path, never_stopped, monkeypatch
+):
+    train(tmp_path, steps=40)  # of another call of torchrun: it must not be taken for this one's
+    torchruns_store = HashStore()
+    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume=False)
+    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    seen = []
+    assert_same(train(tmp_path, callbacks=[seen.append], resume=False), never_stopped)
+    assert seen[0].step == 31
+    train(tmp_path, callbacks=[seen.append], resume=False)  # a second call in the same process
+    assert seen[-60].step == 1
+
+
+def test_a_finished_run_comes_back_at_once(tmp_path, never_stopped):
+    train(tmp_path)
+    seen = []
+    run = train(tmp_path, callbacks=[seen.append])
+    assert seen == []
+    assert_same(run, never_stopped)
+    assert not run[0].training
+
+
+def test_without_resume_an_earlier_run_is_replaced(tmp_path):
+    train(tmp_path, steps=40, every=5)
+    train(tmp_path, steps=10, every=10, resume=False)
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10]
+    assert len(History.load(tmp_path)) == 10
+
+
+def test_only_an_unfinished_run_goes_on(tmp_path, never_stopped):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume="unfinished")
+    seen = []
+    assert_same(train(tmp_path, callbacks=[seen.append], resume="unfinished"), never_stopped)
+    assert seen[0].step == 31
+    train(tmp_path, callbacks=[seen.append], resume="unfinished", steps=10)  # other settings too
+    assert seen[-1].step == 10
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10]
+
+
+def test_an_unfinished_run_with_other_settings_is_not_thrown_away(tmp_path):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)], resume="unfinished")
+    with pytest.raises(CheckpointError, match=r"steps was 60, is 70.*start over with resume=False"):
+        train(tmp_path, resume="unfinished", steps=70)
+    assert checkpoint_steps(tmp_path / "checkpoints") == [10, 20, 30]
+
+
+def test_another_word_for_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="resume must be True, False or 'unfinished', got 'yes'"):
+        train(tmp_path, resume="yes")
+
+
+def test_without_resume_ctrl_c_says_how_to_go_on(tmp_path):
+    with pytest.raises(TrainingInterrupted, match="run it again with resume=True to go on"):
+        train(tmp_path, callbacks=[lambda _: os.kill(os.getpid(), signal.SIGINT)], resume=False)
+
+
+def test_a_new_run_leaves_no_embeddings_of_the_old_one(tmp_path):
+    train(tmp_path, steps=10)
+    table = tmp_path / "embeddings" / "query.npz"
+    table.parent.mkdir()
+    table.write_bytes(b"of the old weights")
+    train(tmp_path, steps=10)
+    assert table.exists()
+    train(tmp_path, steps=10, resume="unfinished")
+    assert not table.exists()
+
+
+def test_a_cut_newest_checkpoint_is_skipped(tmp_path, never_stopped):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)])
+    newest = checkpoint_file(tmp_path / "checkpoints", 30)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert_same(train(tmp_path), never_stopped)
+
+
+def test_ctrl_c_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stopped):
+    def interrupt(report):
+        if report.step == 23:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted, match="run it again to go on") as caught:
+        train(tmp_path, callbacks=[interrupt])
+    stopped_at = checkpoint_steps(tmp_path / "checkpoints")[-1]
+    assert stopped_at == 23
+    assert f"step {stopped_at}" in str(caught.value)
+    assert caught.value._render_traceback_() == [str(caught.value)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert_same(train(tmp_path), never_stopped)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    def interrupt_twice(report):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, callbacks=[interrupt_twice])
+    assert not isinstance(caught.value, TrainingInterrupted)
+
+
+def test_sigterm_may_come_twice():
+    with StopRequest((signal.SIGINT, signal.SIGTERM)) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):  # whoever is in a hurry
+            signal.raise_signal(signal.SIGINT)
+
+
+def convolutional_net():
+    """Convolutions of several channels: their weights have a memory order.
+
+    No bias whose gradient is zero: Adam would make full steps of its rounding errors.
+    """
+    seed_everything(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Tanh(),
+        nn.Conv2d(6, 6, 3, bias=False), nn.Flatten(), nn.Linear(96, 2, bias=False),
+    )  # fmt: skip
+
+
+def test_a_run_goes_on_in_another_memory_order(tmp_path, monkeypatch):
+    """As when it was begun in float32 on a CPU, and goes on in bfloat16 or on a GPU."""
+    reference, history = train(model=convolutional_net(), precision="float32")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, model=convolutional_net(), callbacks=[StopAt(30)], precision="float32")
+    monkeypatch.setattr(trainer, "choose_layout", lambda *_: torch.channels_last)
+    model, resumed = train(tmp_path, model=convolutional_net(), precision="float32")
+    np.testing.assert_allclose(resumed["loss"], history["loss"], rtol=1e-3)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
+
+
+def test_other_settings_are_named(tmp_path):
+    train(tmp_path, steps=10)
+    with pytest.raises(CheckpointError, match=r"learning_rate was 0\.01, is 0\.5.*margin was 0\.5"):
+        train(tmp_path, steps=10, learning_rate=0.5, margin="soft")
+    assert len(History.load(tmp_path)) == 10  # nothing was lost
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_resumed_run_goes_on_within_a_tolerance(tmp_path):
+    """CUDA adds gradients up in no fixed order, and rounding grows from step to step."""
+    _, whole = train(tmp_path / "whole", device="cuda", precision="float32")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path / "stopped", device="cuda", precision="float32", callbacks=[StopAt(20)])
+    _, resumed = train(tmp_path / "stopped", device="cuda", precision="float32")
+    np.testing.assert_allclose(resumed["loss"][:30], whole["loss"][:30], rtol=1e-2, atol=1e-3)
+
+
+def test_another_network_is_named(tmp_path):
+    train(tmp_path, steps=10)
+    with pytest.raises(CheckpointError, match=r"first .*weight: its shape was not there, is"):
+        train(tmp_path, steps=10, model=torch.nn.Sequential(*small_net(), torch.nn.Linear(2, 2)))
+
+
+def test_a_loss_that_is_not_finite_names_the_last_checkpoint(tmp_path):
+    model = small_net()
+
+    def poison(report):
+        if report.step == 15:
+            torch.nn.init.constant_(model[1].weight, float("nan"))
+
+    with pytest.raises(
+        NonFiniteLossError, match=r"at step 16 .* the last checkpoint is of step 10"
+    ):
+        train(tmp_path, model=model, callbacks=[poison])
+
+
+def test_checkpoints_need_a_folder():
+    with pytest.raises(ValueError, match="needs a run_folder"):
+        fit(small_net(), *blobs(), settings(), checkpoint_every=5, progress="off")
+
+
+def test_tensorboard_is_cut_back_to_the_checkpoint(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(35)])
+    train(tmp_path)
+    events = accumulator.EventAccumulator(
+        str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}
+    )
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, STEPS + 1))
+
+
+KILLED = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from test_resume import train
+train(Path({folder!r}), every=2)
+"""
+
+
+def start(folder, extra=""):
+    here = Path(__file__).parent
+    code = extra + KILLED.format(
+        paths=[str(REPOSITORY), str(here.parent), str(here)], folder=str(folder)
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("checkpoints_before", [0, 1, 9, 20])
+def test_a_killed_run_resumes_to_the_same_end(tmp_path, never_stopped, checkpoints_before):
+    process = start(tmp_path)
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: len(checkpoint_steps(folder)) >= checkpoints_before, process)
+    process.kill()
+    process.wait()
+    assert_same(train(tmp_path, every=2), never_stopped)
+
+
+def test_killed_inside_a_checkpoints_write(tmp_path, never_stopped):
+    # The process kills itself with a part of the eighth checkpoint written.
+    suicide = """
+import os, signal, torch
+save, calls = torch.save, []
+def save_a_part(state, stream):
+    calls.append(1)
+    if len(calls) < 8:
+        return save(state, stream)
+    stream.write(b"PK half a checkpoint")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+torch.save = save_a_part
+"""
+    process = start(tmp_path, suicide)
+    assert process.wait(timeout=120) == -signal.SIGKILL
+    folder = tmp_path / "checkpoints"
+    assert checkpoint_steps(folder)[-1] == 14
+    assert (folder / "step_00000016.tmp").stat().st_size > 0
+    assert_same(train(tmp_path, every=2), never_stopped)
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
+def test_a_full_disk_names_the_file_and_the_way_out(tmp_path, never_stopped, name):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(20)])
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space left.*TRIPLETLIB_RUNS.*resume=True.*{name}"):
+        train(tmp_path)
+    (tmp_path / name).unlink()
+    assert_same(train(tmp_path), never_stopped)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
+def test_a_disk_that_cannot_be_written_names_the_file(tmp_path, monkeypatch, name):
+    whole_open = Path.open
+
+    def refuse(path, *args, **kwargs):
+        if path.name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return whole_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=rf"Read-only.*TRIPLETLIB_RUNS.*{name}"):
+        train(tmp_path, steps=20)

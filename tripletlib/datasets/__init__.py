@@ -1,0 +1,21 @@
+"""Digits, the Market-1501 layout, folders of one's own, and pedestrians that are drawn."""
+
+from tripletlib.datasets.decoding import decode_image, read_image, read_images
+from tripletlib.datasets.digits import LabelledImages, load_digits, mnist_5k
+from tripletlib.datasets.drawn.dataset import write_synthetic_market
+from tripletlib.datasets.market1501 import Market1501, ReidDataset, from_folders
+from tripletlib.datasets.splits import Split
+
+__all__ = [
+    "LabelledImages",
+    "Market1501",
+    "ReidDataset",
+    "Split",
+    "decode_image",
+    "from_folders",
+    "load_digits",
+    "mnist_5k",
+    "read_image",
+    "read_images",
+    "write_synthetic_market",
+]

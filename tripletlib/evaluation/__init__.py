@@ -1,0 +1,32 @@
+"""Scores of a ranked gallery under the Market-1501 protocol: CMC, average precision, mAP."""
+
+from tripletlib.evaluation.multi_query import pool_queries
+from tripletlib.evaluation.protocol import DISTRACTOR, JUNK
+from tripletlib.evaluation.ranking import (
+    RankedGallery,
+    Rule,
+    average_precision,
+    precision_recall,
+    rank_gallery,
+)
+from tripletlib.evaluation.scores import (
+    RetrievalScores,
+    evaluate,
+    evaluate_blocks,
+    evaluate_embeddings,
+)
+
+__all__ = [
+    "DISTRACTOR",
+    "JUNK",
+    "RankedGallery",
+    "RetrievalScores",
+    "Rule",
+    "average_precision",
+    "evaluate",
+    "evaluate_blocks",
+    "evaluate_embeddings",
+    "pool_queries",
+    "precision_recall",
+    "rank_gallery",
+]

@@ -1,0 +1,308 @@
+"""Scores of a whole ranking: CMC and both mAPs under the Market-1501 protocol, in blocks."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletlib.distances import Metric, pairwise_distances
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation.protocol import Answers, Numbers, right_ranks, to_distances, to_labels
+from tripletlib.evaluation.ranking import (
+    Rule,
+    precision_terms,
+)
+from tripletlib.runtime import choose_device, current_processes
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """How well the galleries are ranked. Queries without a right answer are left out of the means.
+
+    Attributes:
+        cmc: share of queries with a right answer within the first 1, 2, ... places (rank-1 is
+            `cmc[0]`), float64 `[min(max_rank, G)]`, in [0, 1].
+        map: mean average precision by the rectangle rule, in [0, 1].
+        map_market: the same by the trapezoid rule of Market-1501's own evaluation code.
+        average_precision: of each query, by the rectangle rule, float64 `[Q]`; NaN without a right
+            answer.
+        average_precision_market: the same by the trapezoid rule.
+        first_right: place of each query's first right answer, from 1, int64 `[Q]`; 0 if none.
+        valid_queries: which queries have a right answer, bool `[Q]`.
+    """
+
+    cmc: np.ndarray
+    map: float
+    map_market: float
+    average_precision: np.ndarray
+    average_precision_market: np.ndarray
+    first_right: np.ndarray
+    valid_queries: np.ndarray
+
+    @property
+    def valid_count(self) -> int:
+        """Number of queries that have a right answer."""
+        return int(np.count_nonzero(self.valid_queries))
+
+
+def rank_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]],
+    answers: Answers,
+    counts: np.ndarray,
+    share: slice,
+) -> np.ndarray:
+    """Ranks of the right answers of a share of the queries, one query after the other.
+
+    Args:
+        blocks: distances of those queries, see `evaluate_blocks`.
+        answers: which gallery images are right for each of the Q queries.
+        counts: number of right answers of each query, int64 `[Q]`.
+        share: the queries whose ranks are wanted.
+
+    Returns:
+        Places from 1, ascending within each query, int64 `[counts[share].sum()]`.
+
+    Raises:
+        ValueError: distances of the wrong shape, NaN, or a query that comes twice, or never.
+
+    Example:
+        >>> answers = Answers(np.array([7, 8]), np.array([7, 8, 7]), None, None, False)
+        >>> rows = [(0, np.array([[0.1, 0.2, 0.3], [0.4, 0.1, 0.2]]))]
+        >>> rank_blocks(rows, answers, answers.count_right(), slice(0, 2))
+        array([1, 3, 1])
+    """
+    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
+    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
+    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
+    ranks = np.empty(counts[share].sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for where, block in blocks:
+        for query, row in answers.rows(where, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen[share].all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
+            f"query {share.start + np.argmin(seen[share])}"
+        )
+    return ranks
+
+
+def summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
+    """CMC, AP and mAP of all queries, from the ranks of their right answers.
+
+    Args:
+        ranks: places from 1, ascending within each query, one query after the other, int64 `[R]`.
+        counts: how many of them belong to each query, int64 `[Q]`, not all of them 0.
+        max_rank: length of the CMC curve.
+
+    Returns:
+        A `RetrievalScores`.
+
+    Example:
+        >>> scores = summarize(np.array([2, 3]), np.array([2, 0]), max_rank=3)
+        >>> scores.cmc, round(scores.map, 3), scores.first_right
+        (array([0., 1., 1.]), 0.583, array([2, 0]))
+    """
+    valid = counts > 0
+    starts = np.cumsum(counts) - counts
+    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
+    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    precisions = {}
+    for rule in get_args(Rule):
+        terms = precision_terms(ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(counts))
+        precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
+    first_right = np.zeros(len(counts), dtype=np.int64)
+    first_right[valid] = ranks[starts[valid]]
+    places = np.arange(1, max_rank + 1)
+    return RetrievalScores(
+        cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
+        map=float(precisions["rectangle"][valid].mean()),
+        map_market=float(precisions["trapezoid"][valid].mean()),
+        average_precision=precisions["rectangle"],
+        average_precision_market=precisions["trapezoid"],
+        first_right=first_right,
+        valid_queries=valid,
+    )
+
+
+# One way in: the scores, what looks at one ranked list, and multi-query are imported from here.
+_ROWS = 64  # queries whose distances are converted and checked at once
+
+
+def evaluate(
+    distances: Numbers,
+    query_pids: Numbers,
+    gallery_pids: Numbers,
+    query_camids: Numbers | None = None,
+    gallery_camids: Numbers | None = None,
+    max_rank: int = 50,
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """CMC, AP and mAP of a distance matrix under the Market-1501 protocol.
+
+    For each query, gallery images of its identity from its own camera are skipped, and so is every
+    gallery image with pid -1. Distractors (pid 0) stay and are never right. Equal distances rank in
+    the gallery's order (a stable sort).
+
+    Args:
+        distances: `[Q, G]`, lower is nearer; an array or a tensor of any floating type, on any
+            device.
+        query_pids: identity of each query, integers `[Q]`.
+        gallery_pids: identity of each gallery image, integers `[G]`.
+        query_camids: camera of each query, integers `[Q]`.
+        gallery_camids: camera of each gallery image, integers `[G]`.
+        max_rank: length of the CMC curve.
+        camera_filter: whether a query's own camera is skipped; without it no camids are needed.
+
+    Returns:
+        A `RetrievalScores`.
+
+    Raises:
+        ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, or
+            no query has a right answer.
+
+    Source:
+        Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), and the evaluation
+        code that comes with Market-1501.
+
+    Example:
+        >>> scores = evaluate(np.array([[0.1, 0.2, 0.3]]), np.array([7]), np.array([8, 7, 7]),
+        ...                   camera_filter=False)
+        >>> scores.cmc, round(scores.map, 3), round(scores.map_market, 3)
+        (array([0., 1., 1.]), 0.583, 0.417)
+    """
+    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
+    if matrix.ndim != 2:
+        raise ValueError(f"distances must be [Q, G], got {list(matrix.shape)}")
+    queries = len(to_labels(query_pids, "query_pids"))
+    if len(matrix) != queries:
+        raise ValueError(
+            f"distances {list(matrix.shape)} has not one row for each of {queries} query_pids"
+        )
+    blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+
+
+def evaluate_blocks(
+    blocks: Iterable[tuple[int | slice, Numbers]],
+    query_pids: Numbers,
+    gallery_pids: Numbers,
+    query_camids: Numbers | None = None,
+    gallery_camids: Numbers | None = None,
+    max_rank: int = 50,
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """Like `evaluate`, with the distances handed over block by block: `[Q, G]` is never held.
+
+    Args:
+        blocks: pairs of the block's first query, or the slice of its queries, and its distances
+            `[b, G]`; in any order, each query once.
+        query_pids: see `evaluate`, and so the others.
+        gallery_pids: integers `[G]`.
+        query_camids: integers `[Q]`.
+        gallery_camids: integers `[G]`.
+        max_rank: length of the CMC curve.
+        camera_filter: whether a query's own camera is skipped.
+
+    Returns:
+        A `RetrievalScores`.
+
+    Raises:
+        ValueError: see `evaluate`; or a query that comes twice, or never.
+
+    Example:
+        >>> rows = [(0, np.array([[0.1, 0.2]])), (1, np.array([[0.3, 0.4]]))]
+        >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
+        0.75
+    """
+    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    counts = _count_right(answers, max_rank)  # [Q]
+    ranks = rank_blocks(blocks, answers, counts, slice(0, len(counts)))
+    return summarize(ranks, counts, min(max_rank, answers.gallery))
+
+
+def evaluate_embeddings(
+    query: EmbeddingTable,
+    gallery: EmbeddingTable,
+    metric: Metric = "euclidean",
+    max_rank: int = 50,
+    block: int = 128,
+    device: str = "auto",
+    camera_filter: bool = True,
+) -> RetrievalScores:
+    """Scores of two embedding tables, in memory for `block` queries at a time.
+
+    The distances are computed on the device; the ranks are counted on the CPU. In a process group,
+    such as torchrun's, each process does so for its share of the queries, and each returns the
+    scores of all; so all of them must call it, and a callback of `fit`, which runs in the first
+    only, must not.
+
+    Args:
+        query: Q embeddings.
+        gallery: G embeddings of the same dimension.
+        metric: distance, see `pairwise_distances`.
+        max_rank: length of the CMC curve.
+        block: queries whose distances to the gallery, `[block, G]`, are held at once.
+        device: where distances are computed; `"auto"` is a GPU when there is one.
+        camera_filter: whether a query's own camera is skipped.
+
+    Returns:
+        A `RetrievalScores`, see there and `evaluate`.
+
+    Raises:
+        ValueError: see `evaluate`; `block` < 1, an unknown metric, or different dimensions.
+
+    Example:
+        >>> table = EmbeddingTable(np.array([[0.0], [1.0], [5.0]], np.float32),
+        ...                        pids=np.array([1, 1, 2]), camids=np.array([1, 2, 1]),
+        ...                        paths=np.array(["a", "b", "c"]), step=0, tta="none")
+        >>> scores = evaluate_embeddings(table, table)
+        >>> scores.map, scores.valid_queries
+        (1.0, array([ True,  True, False]))
+    """
+    if block < 1:
+        raise ValueError(f"block must be at least 1 query, got {block}")
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    answers = Answers(*labels, camera_filter)
+    counts = _count_right(answers, max_rank)  # [Q]
+    processes = current_processes()
+    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
+    blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
+    ranks = processes.from_all(lambda: rank_blocks(blocks, answers, counts, share))
+    return summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
+
+
+def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+    counts = answers.count_right()
+    if not counts.any():
+        camera_filter = answers.camids is not None
+        raise ValueError(
+            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
+            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
+        )
+    return counts
+
+
+def _distance_blocks(
+    query: np.ndarray,
+    gallery: np.ndarray,
+    metric: Metric,
+    block: int,
+    device: torch.device,
+    share: slice,
+) -> Iterator[tuple[int, Tensor]]:
+    on_device = torch.as_tensor(gallery, device=device)
+    for start in range(share.start, share.stop, block):
+        some = torch.as_tensor(query[start : min(start + block, share.stop)], device=device)
+        yield start, pairwise_distances(some, on_device, metric)

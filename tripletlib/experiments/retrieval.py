@@ -1,0 +1,234 @@
+"""Embedded queries and gallery with their pictures: what notebooks 04 and 05 look at.
+
+They come from a training's run folder, or from the LuNet that ships, which is then shown drawn
+pedestrians that it has never seen, in the cameras that it knows.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tripletlib.datasets import write_synthetic_market
+from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
+from tripletlib.experiments.experiment import Experiment
+from tripletlib.models import LuNet
+from tripletlib.runtime import REPOSITORY, Progress, choose_device, data_root
+from tripletlib.training import CheckpointError
+
+SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
+SHOWN_SIZE = (128, 64)  # pixels; larger than some networks take, so that a reader sees something
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """A network's view of a data set, ready to be ranked.
+
+    Attributes:
+        name: what is shown, for titles: data and network.
+        query: Q embedded pictures to look up.
+        gallery: G embedded pictures to find them in.
+        query_images: uint8 `[Q, 3, 128, 64]`, to be shown.
+        gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
+        image_size: `(H, W)` of the pictures that the network takes.
+        embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
+    """
+
+    name: str
+    query: EmbeddingTable
+    gallery: EmbeddingTable
+    query_images: np.ndarray
+    gallery_images: np.ndarray
+    image_size: tuple[int, int]
+    embed: Callable[[np.ndarray], np.ndarray]
+
+
+def open_retrieval(
+    trained_with: str = "",
+    checkpoint_step: int = 0,
+    tta: TestTimeAugmentation = "none",
+    progress: Progress = "auto",
+) -> Retrieval:
+    """Opens what a training left behind, or the model that ships.
+
+    Args:
+        trained_with: parameter file of notebook 03 whose run is read: its name in
+            `notebooks/params/`, or a path. Empty: the LuNet that ships, on drawn pedestrians.
+        checkpoint_step: the run's checkpoint to embed with; 0 for the newest. The model that ships
+            has one only.
+        tta: test-time augmentation of the model that ships, see `embed`; a run has its own in its
+            parameter file.
+        progress: see `tripletlib.progress`.
+
+    Returns:
+        The `Retrieval`. A run's embeddings are read from its folder where they fit the checkpoint
+        and are made and saved there otherwise.
+
+    Raises:
+        CheckpointError: the run has no usable checkpoint, or not the one asked for.
+        FileNotFoundError: there is no such parameter file, or the data set is not there.
+        ValueError: the parameter file cannot be used.
+    """
+    if trained_with:
+        experiment = Experiment.from_file(_find_parameters(trained_with))
+        model = experiment.make_model()
+        step = experiment.load_weights(model, checkpoint_step or None)
+        name = f"{_kind(experiment)}, LuNet after {step:,} steps"
+    else:
+        model, description = load_pretrained()
+        experiment, step = _shipped_experiment(description, tta, progress), description["step"]
+        name = "drawn pedestrians (synthetic), the LuNet that ships"
+    model.to(choose_device("auto"))
+    data = experiment.open_dataset(progress)
+    query, gallery = (
+        experiment.embedding_table(model, split, data.root, step, progress)
+        for split in (data.query, data.gallery)
+    )
+    shown = experiment.open_dataset(progress, SHOWN_SIZE)
+    return Retrieval(
+        name=name,
+        query=query,
+        gallery=gallery,
+        query_images=shown.query.images,
+        gallery_images=shown.gallery.images,
+        image_size=experiment.image_size,
+        embed=partial(embed, model, tta=experiment.tta, precision=experiment.precision),
+    )
+
+
+def _shipped_experiment(
+    description: dict[str, Any], tta: TestTimeAugmentation, progress: Progress
+) -> Experiment:
+    """Draws the people to be found; the run folder only keeps their embeddings."""
+    root = data_root() / "synthetic_shipped"
+    write_synthetic_market(
+        root, SHIPPED_IDENTITIES, seed=SHIPPED_SEED, progress=progress, camera_seed=0
+    )
+    height, width = description["image_size"]
+    weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
+    return Experiment(
+        run_name=f"shipped/{weights}-{tta}",
+        dataset="market1501",
+        dataset_root=str(root),
+        image_height=height,
+        image_width=width,
+        tta=tta,
+    )
+
+
+def _kind(experiment: Experiment) -> str:
+    synthetic = experiment.dataset == "synthetic"
+    return "drawn pedestrians (synthetic)" if synthetic else experiment.dataset_root
+
+
+def _find_parameters(name: str) -> Path:
+    committed = REPOSITORY / "notebooks" / "params" / name
+    return committed if committed.is_file() else Path(name)
+
+
+WEIGHTS = Path(__file__).parent / "weights" / "lunet_synthetic.safetensors"
+_DESCRIPTION = "lunet"  # safetensors keeps text beside the tensors: ours is JSON under this name
+
+
+def load_pretrained(file: Path = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
+    """Makes a LuNet and fills it with the weights of a file that `save_pretrained` wrote.
+
+    Args:
+        file: a safetensors file, by default the one that ships; nothing in it is executed.
+
+    Returns:
+        The network in evaluation mode, in float32 on the CPU, and its description: `embedding_dim`,
+        `width`, `image_size`, `original` and the training's `step`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or holds no LuNet.
+
+    Example:
+        >>> model, description = load_pretrained()
+        >>> model(torch.zeros(1, 3, *description["image_size"])).shape
+        torch.Size([1, 128])
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            description = json.loads(stored.metadata()[_DESCRIPTION])
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        shape = {name: description[name] for name in ("embedding_dim", "width", "original")}
+        model = LuNet(image_size=tuple(description["image_size"]), **shape)
+        model.load_state_dict(weights)  # copies into float32 parameters
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{file} does not hold a LuNet of save_pretrained ({error})") from error
+    return model.eval(), description
+
+
+def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> None:
+    """Writes weights in half precision, and the running statistics as they are.
+
+    Args:
+        model: the network.
+        description: see `load_pretrained`; it must suffice to make the same network again.
+        file: a `.safetensors` file; its folder is made when missing.
+
+    Raises:
+        OSError: it cannot be written; an earlier file is kept.
+    """
+    statistics = {name for name, _ in model.named_buffers()}
+    weights: dict[str, Tensor] = {
+        # A variance may be larger than half precision can hold; there are few of them.
+        name: (value if name in statistics else value.half()).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    unfinished = file.with_suffix(".tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, unfinished, {_DESCRIPTION: json.dumps(description)})
+        unfinished.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{file} could not be written ({error}); free disk space, or name another file"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `python -m tripletlib ship`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tripletlib ship",
+        description="Make the weights that ship from a finished training.",
+    )
+    parser.add_argument("params", type=Path, help="the training's parameter file")
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="the file to write")
+    options = parser.parse_args(arguments)
+    try:
+        experiment = Experiment.from_file(options.params)
+        model = experiment.make_model()
+        step = experiment.load_weights(model)
+    except (OSError, ValueError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    description = {
+        "embedding_dim": experiment.embedding_dim,
+        "width": experiment.width,
+        "image_size": experiment.image_size,
+        "original": experiment.original_network,
+        "step": step,
+        "trained_with": options.params.name,
+        "torch": str(torch.__version__),
+    }
+    save_pretrained(model, description, options.output)
+    print(f"{options.output}: step {step:,}, {options.output.stat().st_size / 1e6:.2f} MB")
+    return 0

@@ -1,0 +1,211 @@
+"""Scores a finished training as papers do: mAP and CMC, by views, before and after re-ranking.
+
+`python -m tripletlib score notebooks/params/03_market1501_paper.yaml` reads the run of that file,
+needs neither Jupyter nor pictures, and leaves `scores.csv` in the run folder.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
+from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
+from tripletlib.experiments.experiment import Experiment
+from tripletlib.reranking import k_reciprocal_blocks
+from tripletlib.runtime import (
+    Processes,
+    Progress,
+    choose_device,
+    current_processes,
+    explained_writing,
+    is_first_on_machine,
+    process_group,
+)
+from tripletlib.training import CheckpointError
+
+FILE_NAME = "scores.csv"
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """What one checkpoint reaches with one kind of embedding and one kind of distance.
+
+    Attributes:
+        step: training step of the checkpoint.
+        tta: test-time augmentation, see `embed`.
+        reranking: `"none"`, or k1, k2 and lambda, such as `"20/6/0.3"`.
+        queries: queries that have a right answer.
+        gallery: gallery images, junk left out.
+        map: mean average precision by the rectangle rule, in [0, 1].
+        map_market: the same by the trapezoid rule of Market-1501's own code.
+        rank1: share of queries whose first place is right; so the others for 5 and 10 places.
+        rank5: see `rank1`.
+        rank10: see `rank1`.
+    """
+
+    step: int
+    tta: str
+    reranking: str
+    queries: int
+    gallery: int
+    map: float
+    map_market: float
+    rank1: float
+    rank5: float
+    rank10: float
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step:,} · {self.tta} · re-ranking {self.reranking} · "
+            f"mAP {self.map:.1%} (rectangle) {self.map_market:.1%} (trapezoid) · "
+            f"rank-1 {self.rank1:.1%} · rank-5 {self.rank5:.1%} · rank-10 {self.rank10:.1%}"
+        )
+
+
+def score_run(
+    experiment: Experiment,
+    augmentations: Sequence[TestTimeAugmentation] = (),
+    checkpoint_step: int | None = None,
+    reranking: tuple[int, int, float] = (20, 6, 0.3),
+    progress: Progress = "auto",
+) -> Iterator[ScoredRun]:
+    """Embeds queries and gallery of a finished training; scores them with and without re-ranking.
+
+    In a process group, such as torchrun's, all processes call it; they share the embedding and the
+    ranking by distance, the first one re-ranks, and each yields the scores.
+
+    Args:
+        experiment: what was trained; its run folder holds the checkpoints.
+        augmentations: kinds of test-time augmentation; by default the experiment's own. The tables
+            of the last one stay in the run folder.
+        checkpoint_step: the checkpoint to score; None for the newest good one.
+        reranking: k1, k2 and lambda.
+        progress: see `tripletlib.progress`.
+
+    Yields:
+        Two `ScoredRun`s for each augmentation, the second re-ranked.
+
+    Raises:
+        CheckpointError: there is no usable checkpoint, or not the one asked for.
+        FileNotFoundError: the data set is not there.
+        ValueError: no query has a right answer, or parameters out of range.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 4.2, for the augmentations; Zhong et al.
+        2017 (arXiv 1701.08398) for re-ranking.
+    """
+    processes = current_processes()
+    model = experiment.make_model()
+    step = experiment.load_weights(model, checkpoint_step)
+    model.to(choose_device("auto"))
+    data = processes.in_turn(lambda: experiment.open_dataset(progress))
+    for tta in augmentations or (experiment.tta,):
+        seen = replace(experiment, tta=tta)
+        query, gallery = (
+            seen.embedding_table(model, split, data.root, step, progress)
+            for split in (data.query, data.gallery)
+        )
+        yield _scored(evaluate_embeddings(query, gallery), query, gallery, "none")
+        scores = processes.from_first(partial(_re_ranked, query, gallery, reranking))
+        yield _scored(scores, query, gallery, "/".join(map(str, reranking)))
+
+
+def write_scores(scores: Sequence[ScoredRun], folder: Path) -> Path:
+    """Writes `scores.csv` of a run folder, one line for each; an earlier file is replaced.
+
+    Raises:
+        OSError: it cannot be written; the message names the file and the way out.
+    """
+    file = folder / FILE_NAME
+    with explained_writing(file), file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(field.name for field in fields(ScoredRun))
+        writer.writerows(
+            [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in astuple(score)]
+            for score in scores
+        )
+    return file
+
+
+def _re_ranked(
+    query: EmbeddingTable, gallery: EmbeddingTable, reranking: tuple[int, int, float]
+) -> RetrievalScores:
+    blocks = k_reciprocal_blocks(
+        query.embeddings, gallery.embeddings, *reranking, device=choose_device("auto")
+    )
+    labels = query.pids, gallery.pids, query.camids, gallery.camids
+    return evaluate_blocks(blocks, *labels)
+
+
+def _scored(
+    scores: RetrievalScores, query: EmbeddingTable, gallery: EmbeddingTable, reranking: str
+) -> ScoredRun:
+    def within(places: int) -> float:
+        return float(scores.cmc[min(places, len(scores.cmc)) - 1])
+
+    return ScoredRun(
+        step=query.step,
+        tta=query.tta,
+        reranking=reranking,
+        queries=scores.valid_count,
+        gallery=len(gallery),
+        map=scores.map,
+        map_market=scores.map_market,
+        rank1=within(1),
+        rank5=within(5),
+        rank10=within(10),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `python -m tripletlib score`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tripletlib score",
+        description="Score a finished training, before and after re-ranking.",
+    )
+    parser.add_argument("params", type=Path, help="the training's parameter file")
+    parser.add_argument(
+        "--tta",
+        nargs="+",
+        default=[],
+        choices=get_args(TestTimeAugmentation),
+        help="kinds of test-time augmentation; the file's own by default",
+    )
+    parser.add_argument("--checkpoint-step", type=int, help="the newest one by default")
+    parser.add_argument("--k1", type=int, default=20)
+    parser.add_argument("--k2", type=int, default=6)
+    parser.add_argument("--lambda-value", type=float, default=0.3)
+    options = parser.parse_args(arguments)
+    reranking = options.k1, options.k2, options.lambda_value
+    try:
+        experiment = Experiment.from_file(options.params)
+        with process_group() as processes:
+            _score(experiment, options.tta, options.checkpoint_step, reranking, processes)
+    except (OSError, ValueError, CheckpointError) as error:
+        if is_first_on_machine():
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _score(
+    experiment: Experiment,
+    augmentations: Sequence[TestTimeAugmentation],
+    checkpoint_step: int | None,
+    reranking: tuple[int, int, float],
+    processes: Processes,
+) -> None:
+    progress: Progress = "auto" if processes.is_first else "off"
+    scores = []
+    for score in score_run(experiment, augmentations, checkpoint_step, reranking, progress):
+        if processes.is_first:
+            print(score, flush=True)
+        scores.append(score)
+    file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+    if processes.is_first:
+        print(file)

@@ -1,0 +1,195 @@
+"""Follows a training with pictures: the scatter of unseen images, or the curves of the log."""
+
+import csv
+from pathlib import Path
+from typing import Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+
+from tripletlib.datasets import LabelledImages
+from tripletlib.embedding import embed
+from tripletlib.losses import Margin
+from tripletlib.plots.training import TEN_COLOURS, draw_embedding, draw_history
+from tripletlib.runtime import explained_writing, in_live_notebook
+from tripletlib.training import EpochReport
+
+
+class EmbeddingFilm:
+    """A callback for `fit` that embeds held-out images after every epoch and draws them.
+
+    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder, and its
+    k-NN accuracy as a line of `accuracy.csv`; in an open notebook one picture moves with the
+    training.
+
+    Args:
+        held_out: images that the training does not see.
+        reference: images with known identities for the k-NN classifier, at most a few thousand.
+        run_folder: where the pictures go; those of an earlier film are removed.
+        neighbours: k of the k-NN classifier.
+
+    Attributes:
+        points: after each epoch, the held-out images in the plane, `[N, 2]`.
+        accuracies: after each epoch, the share of held-out images that k-NN names rightly, from
+            the embeddings in all their dimensions.
+    """
+
+    def __init__(
+        self,
+        held_out: LabelledImages,
+        reference: LabelledImages,
+        run_folder: Path,
+        neighbours: int = 5,
+    ) -> None:
+        self.held_out, self.reference, self.neighbours = held_out, reference, neighbours
+        self.points: list[np.ndarray] = []
+        self.accuracies: list[float] = []
+        self._folder = run_folder / "scatter"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for earlier in self._folder.glob("epoch_*.png"):
+            earlier.unlink()
+        self._accuracy_file = run_folder / "accuracy.csv"
+        self._write_accuracy("w", "epoch", "step", "accuracy")
+        self._screen = _Screen()
+
+    def __call__(self, report: EpochReport) -> None:
+        """Adds the frame of one epoch."""
+        known = embed(report.model, self.reference.images)
+        embeddings = embed(report.model, self.held_out.images)
+        classifier = KNeighborsClassifier(self.neighbours).fit(known, self.reference.labels)
+        self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
+        self._write_accuracy("a", report.epoch, report.step, self.accuracies[-1])
+        self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
+        figure = self._draw_frame(report)
+        figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
+        self._screen.show(figure)
+        plt.close(figure)
+
+    def _write_accuracy(self, mode: Literal["w", "a"], *cells: object) -> None:
+        with (
+            explained_writing(self._accuracy_file),
+            self._accuracy_file.open(mode, newline="", encoding="utf-8") as stream,
+        ):
+            csv.writer(stream).writerow(cells)
+
+    def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
+        """Joins the frames into `scatter.png`, an animated PNG.
+
+        A viewer that cannot play it shows the last frame.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: no epoch has ended yet.
+        """
+        files = sorted(self._folder.glob("epoch_*.png"))
+        if not files:
+            raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
+        frames = [Image.open(file).convert("RGB") for file in files]
+        # One palette for all frames: an animated PNG of palette images is a third of the size.
+        last, *_ = small = [
+            frame.quantize(palette=_palette(), dither=Image.Dither.NONE)
+            for frame in [frames[-1], *frames]
+        ]
+        durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
+        file = self._folder.parent / "scatter.png"
+        last.save(
+            file,
+            save_all=True,
+            append_images=small[1:],
+            default_image=True,
+            duration=durations,
+            loop=0,
+        )
+        return file
+
+    def _draw_frame(self, report: EpochReport) -> Figure:
+        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
+        title = (
+            f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
+            f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
+        )
+        draw_embedding(ax, self.points[-1], self.held_out.labels, title)
+        return figure
+
+
+class LiveCurves:
+    """A callback for `fit` that keeps the four curves of the log on the screen.
+
+    It draws only in a notebook that somebody has open; headless, the lines of `fit` tell.
+
+    Args:
+        margin: see `draw_history`.
+    """
+
+    def __init__(self, margin: Margin) -> None:
+        self.margin = margin
+        self._screen = _Screen()
+
+    def __call__(self, report: EpochReport) -> None:
+        """Draws the log as far as it goes."""
+        if in_live_notebook() and len(report.history) >= report.history.detail_every:
+            figure = draw_history(report.history, self.margin)
+            figure.suptitle(str(report))
+            self._screen.show(figure)
+            plt.close(figure)
+
+
+def _palette() -> Image.Image:
+    """What a scatter is made of: ten colours, each in eight shades towards white, and greys."""
+    colours = 255 * np.array([to_rgb(colour) for colour in TEN_COLOURS])  # [10, 3]
+    strength = np.linspace(1, 0, 8, endpoint=False)[:, None, None]
+    shades = (strength * colours + (1 - strength) * 255).reshape(-1, 3)  # [80, 3]
+    greys = np.linspace(0, 255, 16)[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([shades, greys]).round().astype(np.uint8).tobytes())
+    return palette
+
+
+class _Screen:
+    """One place in an open notebook's output, where each figure replaces the one before."""
+
+    def __init__(self) -> None:
+        self._display = None
+
+    def show(self, figure: Figure) -> None:
+        if not in_live_notebook():
+            return
+        from IPython.display import display
+
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+
+
+def to_plane(embeddings: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
+    """Embeddings as points of the plane: themselves in two dimensions, else the PCA's first two.
+
+    Args:
+        embeddings: `[N, D]`, D >= 2.
+        previous: an earlier plane view of the same images, `[N, 2]`. A principal axis has no sign,
+            so the new view is turned and mirrored to lie as the earlier one does.
+
+    Returns:
+        Points `[N, 2]`.
+
+    Raises:
+        ValueError: D is below 2.
+    """
+    if embeddings.shape[1] < 2:
+        raise ValueError(f"a view in the plane needs at least 2 dimensions, got {embeddings.shape}")
+    if embeddings.shape[1] == 2:
+        return embeddings
+    points = PCA(n_components=2).fit_transform(embeddings)
+    if previous is None:
+        return points
+    rotation, _ = orthogonal_procrustes(points, previous - previous.mean(0))
+    return points @ rotation

@@ -1,0 +1,298 @@
+"""Pictures of ranked results: a query and its answers, before and after re-ranking.
+
+Two protocols say what counts. Market-1501's is the honest one. The original TensorFlow project's is
+kinder: it makes a network look better than it is, and is here so that its pictures can be compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tripletlib.distances import pairwise_distances
+from tripletlib.evaluation import DISTRACTOR, RankedGallery, average_precision, rank_gallery
+from tripletlib.experiments import Retrieval
+from tripletlib.plots.people import Ranking, Verdict, draw_answer, draw_rankings, show_picture
+from tripletlib.plots.scores import SERIES
+from tripletlib.plots.training import BLACK, BLUE, SKY
+from tripletlib.reranking import k_reciprocal
+
+Protocol = Literal["market1501", "original"]
+# Width and height against the long lists of `draw_rankings`: here single pictures are compared.
+_ENLARGED = np.array([1.25, 1.5])
+PROTOCOLS: dict[Protocol, str] = {
+    "market1501": "Market-1501's protocol: same person, same camera is junk",
+    "original": "the original's protocol: same-camera matches are right, distractors left out",
+}
+
+
+def compute_distances(
+    retrieval: Retrieval, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
+) -> dict[str, np.ndarray]:
+    """Distances of all queries to the whole gallery, before and after re-ranking.
+
+    Args:
+        retrieval: embedded queries and gallery.
+        k1: see `k_reciprocal`.
+        k2: see `k_reciprocal`.
+        lambda_value: see `k_reciprocal`.
+
+    Returns:
+        `"before"`, Euclidean, and `"re-ranked"`; both `[Q, G]`.
+    """
+    query, gallery = retrieval.query.embeddings, retrieval.gallery.embeddings
+    before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery))
+    return {
+        "before": before.numpy(),
+        "re-ranked": k_reciprocal(query, gallery, k1, k2, lambda_value),
+    }
+
+
+def rank_for(
+    retrieval: Retrieval, index: int, distances: np.ndarray, protocol: Protocol = "market1501"
+) -> RankedGallery:
+    """Sorts the gallery for one query and says what is right and what does not count.
+
+    Args:
+        retrieval: embedded queries and gallery.
+        index: the query.
+        distances: of this query to the gallery, `[G]`.
+        protocol: `"market1501"` does not count pid -1 and the query's person in the query's camera;
+            `"original"` does not count pid -1 and distractors (pid 0).
+
+    Returns:
+        Gallery indices, nearest first, and what is right and what is junk in that order; all `[G]`.
+
+    Raises:
+        ValueError: an unknown protocol.
+    """
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol must be one of {get_args(Protocol)}, got {protocol!r}")
+    query, gallery = retrieval.query, retrieval.gallery
+    who, where = int(query.pids[index]), int(query.camids[index])
+    honest = protocol == "market1501"
+    ranked = rank_gallery(distances, who, gallery.pids, where, gallery.camids, honest)
+    if not honest:
+        ranked = ranked._replace(junk=ranked.junk | (gallery.pids[ranked.order] == DISTRACTOR))
+    return ranked
+
+
+def rank_pictures(
+    retrieval: Retrieval,
+    index: int,
+    distances: np.ndarray,
+    top_k: int,
+    protocol: Protocol = "market1501",
+    name: str = "",
+    show_junk: bool = False,
+) -> Ranking:
+    """Ranks the gallery for one query and takes the pictures of the first places.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        index: the query.
+        distances: of this query to the gallery, `[G]`.
+        top_k: pictures to take.
+        protocol: what counts, see `rank_for`.
+        name: of the distances; stands above the query with its AP (rectangle rule).
+        show_junk: keep what does not count where the distances put it, without a rank.
+
+    Returns:
+        The ranking, for `draw_rankings`.
+    """
+    order, right, junk = rank_for(retrieval, index, distances, protocol)
+    score = f"AP {average_precision(right[~junk]):.1%}" if right.any() else "no right answer"
+    ranks = np.where(junk, 0, np.cumsum(~junk))
+    shown = np.flatnonzero(~junk | show_junk)[:top_k]  # places in the sorted gallery
+    found = order[shown]
+    cameras = retrieval.gallery.camids[found]
+    return Ranking(
+        retrieval.query_images[index],
+        retrieval.gallery_images[found],
+        right[shown],
+        [f"cam. {camera}\n{distances[i]:.3g}" for i, camera in zip(found, cameras, strict=True)],
+        f"{name}\n{score}",
+        ranks[shown],
+    )
+
+
+def draw_before_after(
+    retrieval: Retrieval,
+    index: int,
+    distances: Mapping[str, np.ndarray],
+    top_k: int = 10,
+    protocol: Protocol = "market1501",
+    show_junk: bool = False,
+) -> Figure:
+    """Draws one query and its first places under several distances, one above the other.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        index: the query.
+        distances: name to `[Q, G]`, such as `compute_distances` gives.
+        top_k: places to show.
+        protocol: what counts, see `rank_for`; the title says which.
+        show_junk: grey what does not count, in place of leaving it out.
+    """
+    rankings = [
+        rank_pictures(retrieval, index, table[index], top_k, protocol, name, show_junk)
+        for name, table in distances.items()
+    ]
+    who = f"query {index}: person {retrieval.query.pids[index]}, camera"
+    title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
+    figure = draw_rankings(rankings, "")
+    width, height = _ENLARGED * figure.get_size_inches()
+    figure.set_size_inches(width, height)
+    figure.suptitle(title, fontsize=11)  # three lines, over few pictures
+    return figure
+
+
+def save_ranking_pictures(
+    retrieval: Retrieval,
+    folder: Path,
+    n_query: int = 10,
+    top_k: int = 10,
+    protocol: Protocol = "market1501",
+    seed: int = 0,
+    show_junk: bool = False,
+    distances: Mapping[str, np.ndarray] | None = None,
+) -> list[Path]:
+    """Saves a picture for each of some random queries: its first places before and after.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        folder: where `query_00042.png` and so on go; made if it is missing.
+        n_query: queries to draw, all of them if there are fewer.
+        top_k: places to show.
+        protocol: what counts, see `rank_for`.
+        seed: chooses the queries.
+        show_junk: grey what does not count, in place of leaving it out.
+        distances: name to `[Q, G]`, one row of pictures each; None: `compute_distances`.
+
+    Returns:
+        The files, in the order of the queries.
+
+    Source:
+        The original project's `viz_ranking`.
+    """
+    distances = compute_distances(retrieval) if distances is None else distances
+    folder.mkdir(parents=True, exist_ok=True)
+    queries = len(retrieval.query)
+    chosen = np.random.default_rng(seed).choice(queries, min(n_query, queries), replace=False)
+    files = []
+    for index in sorted(map(int, chosen)):
+        figure = draw_before_after(retrieval, index, distances, top_k, protocol, show_junk)
+        files.append(folder / f"query_{index:05d}.png")
+        figure.savefig(files[-1], bbox_inches="tight")
+        plt.close(figure)
+    return files
+
+
+def draw_hardest(
+    retrieval: Retrieval, distances: np.ndarray, indices: Sequence[int], title: str
+) -> Figure:
+    """Draws queries with their nearest wrong and their farthest right answer, one a column.
+
+    Args:
+        retrieval: queries and gallery with their pictures.
+        distances: `[Q, G]`.
+        indices: the queries; each has a right and a wrong answer under Market-1501's protocol.
+        title: stands above.
+
+    Source:
+        After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
+    """
+    columns = len(indices)
+    size = (columns * 0.9 + 0.8, 5.8)
+    figure, axes = plt.subplots(3, columns, figsize=size, squeeze=False, layout="constrained")
+    for column, index in zip(axes.T, indices, strict=True):
+        order, right, junk = rank_for(retrieval, index, distances[index])
+        order, right = order[~junk], right[~junk]
+        show_picture(column[0], retrieval.query_images[index])
+        column[0].set_title(f"query {index}", fontsize=9)
+        places: dict[Verdict, int] = {
+            "wrong": int(np.argmin(right)),  # the first that is not right
+            "right": int(np.flatnonzero(right)[-1]),
+        }
+        for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
+            text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
+            draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
+    for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
+        ax.set_ylabel(name)
+    figure.suptitle(title)
+    return figure
+
+
+_LARGEST_DISC = 27  # its width in points of the page
+
+
+def draw_members(
+    ax: Axes,
+    points: np.ndarray,
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
+    title: str,
+) -> Axes:
+    """Draws named points of the plane and marks groups of them.
+
+    Args:
+        ax: where to draw.
+        points: `[N, 2]`.
+        names: N short texts, written beside the points.
+        groups: name to the points that belong to it, for the legend; at most six groups. A point in
+            several has several rings.
+        title: stands above the axes.
+    """
+    _draw_points(ax, points, names)
+    for ring, ((name, members), look) in enumerate(zip(groups.items(), SERIES, strict=False)):
+        chosen = points[list(members)]
+        ax.scatter(
+            chosen[:, 0], chosen[:, 1], s=110 + 130 * ring, facecolors="none",
+            edgecolors=look[0], marker=look[1], linewidths=2, label=name,
+        )  # fmt: skip
+    ax.set_title(title)
+    return ax
+
+
+def draw_values(
+    ax: Axes, points: np.ndarray, names: Sequence[str], values: np.ndarray, title: str
+) -> Axes:
+    """Draws named points of the plane, each in a disc whose area is its value.
+
+    Args:
+        ax: where to draw.
+        points: `[N, 2]`.
+        names: N short texts, written above the discs.
+        values: `[N]`, not negative, written behind the names; a point at 0 has no disc, and a value
+            below a tenth of the largest is not written, for small discs often stand close together.
+        title: stands above the axes.
+    """
+    shares = values / max(float(values.max()), 1e-12)
+    texts = [
+        f"{name} {value:.2f}" if share >= 0.1 else name
+        for name, value, share in zip(names, values, shares, strict=True)
+    ]
+    widths = _LARGEST_DISC * np.sqrt(shares)  # points of the page
+    _draw_points(ax, points, texts, np.maximum(widths / 2 + 3, 7))
+    ax.scatter(points[:, 0], points[:, 1], s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
+    ax.set_title(title)
+    return ax
+
+
+def _draw_points(
+    ax: Axes, points: np.ndarray, texts: Sequence[str], heights: np.ndarray | None = None
+) -> None:
+    """Draws the points and writes each text some points of the page above its own."""
+    ax.scatter(points[:, 0], points[:, 1], s=22, color=BLACK, zorder=3)
+    above = np.full(len(points), 9.0) if heights is None else heights
+    for point, text, height in zip(points, texts, above, strict=True):
+        ax.annotate(text, point, (0, height), textcoords="offset points", ha="center", fontsize=10)
+    ax.set(xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.margins(0.12)
+    ax.spines[:].set_visible(False)

@@ -1,0 +1,239 @@
+"""Figures of scores and costs: CMC, average precision and the area it is, distances, a sweep.
+
+Each draws on the axes it is given and returns them; `draw_sweep` needs several and makes a figure.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
+
+from tripletlib.evaluation import Rule, precision_recall
+from tripletlib.plots.training import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+
+SERIES = (
+    (BLUE, "o", "-"),
+    (ORANGE, "^", "--"),
+    (GREEN, "s", "-."),
+    (PURPLE, "D", ":"),
+    (BLACK, "v", "-"),
+    (SKY, "P", "--"),
+    (VERMILION, "X", "-."),
+)
+
+MARKS = {True: "✓", False: "✗"}
+_PERCENT = "{x:.0%}"
+_DECADES_ONLY = 200  # from this ratio on an axis shows powers of ten, below also 2 and 5 times them
+
+
+def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
+    """Draws cumulative match characteristics: the share of queries answered within r places.
+
+    Args:
+        ax: where to draw.
+        curves: name to `[R]`, the share at rank 1, 2, ..., R, in [0, 1]; at most six.
+        title: stands above the axes.
+    """
+    for (name, curve), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
+        ranks = np.arange(1, len(curve) + 1)
+        label = f"{name}: rank-1 {curve[0]:.1%}"
+        ax.plot(ranks, curve, line, color=colour, marker=marker, ms=5, markevery=0.1, label=label)
+    lowest = min(float(curve[0]) for curve in curves.values())
+    ax.set(title=title, xlabel="rank r", ylabel="queries with a right answer up to r")
+    ax.set_ylim(max(0, lowest - 0.1), 1.02)
+    ax.yaxis.set_major_formatter(_PERCENT)
+    ax.legend(loc="lower right")
+    return ax
+
+
+def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) -> Axes:
+    """Draws the histogram of the queries' average precisions.
+
+    Args:
+        ax: where to draw.
+        precisions: name to AP of each query, `[Q]`, in [0, 1]; NaN (a query without a right answer)
+            is left out. At most six.
+        title: stands above the axes.
+    """
+    edges, highest = np.linspace(0, 1, 21), 0
+    for (name, values), (colour, _, line) in zip(precisions.items(), SERIES, strict=False):
+        known = values[~np.isnan(values)]
+        counts, _ = np.histogram(known, edges)
+        ax.stairs(
+            counts, edges, color=colour, ls=line, lw=2, label=f"{name}: mean {known.mean():.1%}"
+        )
+        ax.stairs(counts, edges, color=colour, alpha=0.12, fill=True)
+        highest = max(highest, int(counts.max()))
+    ax.set(title=title, xlabel="average precision of a query", ylabel="queries", xlim=(0, 1))
+    ax.set_ylim(0, highest * (1.12 + 0.12 * len(precisions)))  # room for the legend
+    ax.xaxis.set_major_formatter(_PERCENT)
+    ax.legend(loc="upper center")
+    return ax
+
+
+def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -> Axes:
+    """Draws precision over recall for one ranked list and shades the area that is its AP.
+
+    Every right answer adds one strip of width 1 / (number of right answers). The rectangle rule
+    gives it the precision at the answer as its height; the trapezoid rule slopes from the precision
+    one place earlier.
+
+    Args:
+        ax: where to draw.
+        right: bool `[G]`, nearest first, junk removed; at least one is true.
+        rule: which area to shade.
+        title: stands above the axes.
+
+    Raises:
+        ValueError: no right answer.
+    """
+    precision, recall = precision_recall(right)
+    for after in np.flatnonzero(right) + 1:  # point 0 is the one before the list begins
+        start = precision[after] if rule == "rectangle" else precision[after - 1]
+        ends, heights = recall[after - 1 : after + 1], (start, precision[after])
+        ax.fill_between(ends, heights, color=SKY, alpha=0.5, ec=BLUE, hatch="//", lw=1)
+    ax.plot(recall, precision, ".:", color=BLACK, lw=1, label="after each place")
+    answers = np.concatenate([[False], right])
+    ax.plot(recall[answers], precision[answers], "o", color=GREEN, ms=8, label="at a right answer")
+    ax.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.08))
+    ax.legend(loc="upper right")
+    return ax
+
+
+def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -> Axes:
+    """Draws how far right and wrong pairs lie apart, each histogram with an area of 1.
+
+    Args:
+        ax: where to draw.
+        right: distances of pairs that show one person, any shape.
+        wrong: distances of pairs that show two, any shape.
+        title: stands above the axes.
+    """
+    edges = np.linspace(0, max(float(right.max()), float(wrong.max())), 61)
+    looks = (
+        ("right", right, GREEN, "-", None),
+        ("wrong", wrong, VERMILION, "--", "//"),
+    )
+    for name, distances, colour, line, hatch in looks:
+        density, _ = np.histogram(distances, edges, density=True)
+        label = f"{name}: {distances.size:,} pairs"
+        ax.stairs(density, edges, fill=True, fc=colour, ec=colour, alpha=0.2, hatch=hatch)
+        ax.stairs(density, edges, color=colour, ls=line, lw=2, label=label)
+    ax.set(title=title, xlabel="distance", ylabel="density", xlim=(0, edges[-1]))
+    ax.legend()
+    return ax
+
+
+def draw_sweep(
+    scores: np.ndarray,
+    k1: Sequence[int],
+    k2: Sequence[int],
+    lambda_value: Sequence[float],
+    title: str,
+) -> Figure:
+    """Draws scores over k1 and k2 as heat maps, one for each lambda, with one scale of colours.
+
+    The best cell of all has a frame.
+
+    Args:
+        scores: `[lambdas, k1s, k2s]`, in [0, 1]; written into the cells in percent.
+        k1: values along the rows.
+        k2: values along the columns.
+        lambda_value: one panel each.
+        title: stands above and says what the scores are.
+
+    Raises:
+        ValueError: the scores have another shape.
+    """
+    shape = (len(lambda_value), len(k1), len(k2))
+    if scores.shape != shape:
+        raise ValueError(f"scores must be [lambdas, k1s, k2s] = {shape}, got {scores.shape}")
+    size = (0.62 * shape[0] * shape[2] + 2.2, 0.42 * shape[1] + 1.5)
+    figure, axes = plt.subplots(
+        1, shape[0], figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    low, high = float(scores.min()), float(scores.max())
+    for panel, (ax, value) in enumerate(zip(axes[0], lambda_value, strict=True)):
+        image = ax.imshow(scores[panel], cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        _write_cells(ax, scores[panel], (low + high) / 2)
+        ax.set_xticks(range(shape[2]), k2)
+        ax.set_yticks(range(shape[1]), k1)
+        ax.set(title=f"λ = {value:g}", xlabel="k2")
+        ax.grid(False)
+    best = np.unravel_index(scores.argmax(), shape)
+    corner = (best[2] - 0.5, best[1] - 0.5)
+    axes[0, best[0]].add_patch(Rectangle(corner, 1, 1, fill=False, ec=VERMILION, lw=3))
+    axes[0, 0].set_ylabel("k1")
+    figure.colorbar(image, ax=axes[0, -1], format=lambda share, _: f"{share:.1%}")
+    figure.suptitle(title)
+    return figure
+
+
+def draw_lists(
+    ax: Axes, lists: Mapping[str, np.ndarray], title: str, names: Sequence[Sequence[str]] = ()
+) -> Axes:
+    """Draws ranked lists as rows of boxes, the first place at the left.
+
+    Right answers are green with a tick, wrong ones red, hatched, with a cross.
+
+    Args:
+        ax: where to draw.
+        lists: name to bool `[G]`, whether the picture at each place is right.
+        title: stands above the axes.
+        names: for each list G short texts, which stand in the boxes above the marks.
+    """
+    looks = {True: (GREEN, ""), False: (VERMILION, "///")}
+    for row, right in enumerate(lists.values()):
+        for place, good in enumerate(right):
+            colour, hatch = looks[bool(good)]
+            mark = MARKS[bool(good)]
+            corner = (place + 0.54, row - 0.4)
+            ax.add_patch(Rectangle(corner, 0.92, 0.8, fc=colour, ec=colour, alpha=0.2, hatch=hatch))
+            ax.add_patch(Rectangle(corner, 0.92, 0.8, fill=False, ec=colour, lw=2))
+            text = f"{names[row][place]}\n{mark}" if names else mark
+            ax.text(place + 1, row, text, ha="center", va="center", fontsize=11)
+    longest = max(map(len, lists.values()))
+    ax.set(title=title, xlabel="rank", xlim=(0.4, longest + 0.6), ylim=(len(lists) - 0.5, -0.5))
+    ax.set_xticks(range(1, longest + 1))
+    ax.set_yticks(range(len(lists)), list(lists))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
+    return ax
+
+
+def draw_growth(
+    ax: Axes, sizes: Sequence[int], curves: Mapping[str, np.ndarray], title: str, ylabel: str
+) -> Axes:
+    """Draws how a cost grows with the number of pictures, on logarithmic axes.
+
+    Args:
+        ax: where to draw.
+        sizes: S numbers of pictures.
+        curves: name to `[S]`, above 0; at most six.
+        title: stands above the axes.
+        ylabel: the cost and its unit.
+    """
+    for (name, values), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
+        ax.loglog(sizes, values, line, color=colour, marker=marker, label=name)
+    ax.set(title=title, xlabel="pictures", ylabel=ylabel)
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    values = np.concatenate([np.asarray(curve, float) for curve in curves.values()])
+    steps = (1,) if values.max() > _DECADES_ONLY * values.min() else (1, 2, 5)
+    ax.yaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    ax.yaxis.set_major_formatter("{x:,g}")
+    ax.minorticks_off()
+    ax.legend()
+    return ax
+
+
+def _write_cells(ax: Axes, table: np.ndarray, middle: float) -> None:
+    for (row, column), score in np.ndenumerate(table):
+        colour = "white" if score < middle else "black"
+        ax.text(
+            column, row, f"{100 * score:.1f}", ha="center", va="center", color=colour, fontsize=9
+        )

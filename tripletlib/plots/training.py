@@ -1,0 +1,235 @@
+"""Every static figure. A function draws on the axes it is given and returns them.
+
+Colours are Okabe and Ito's, told apart by all common kinds of colour vision; right and wrong
+differ by a mark too, never by colour alone.
+"""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tripletlib.training import PERCENTILES, History
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
+GREY = "#8C8C8C"
+
+
+def use_notebook_style() -> None:
+    """Sets font sizes, grid and resolution for figures that are read in a notebook page."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 96,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 12,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "image.cmap": "gray",
+        }
+    )
+
+
+# Paul Tol's "muted" scheme and a grey: ten colours for ten digits.
+TEN_COLOURS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
+)  # fmt: skip
+TEN_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "*", ">")
+NAME_SIZE = 21  # points, a name's circle in `draw_embedding` and some air around it
+
+
+def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """Draws a P x K batch as a grid, one identity a row.
+
+    Args:
+        images: uint8 `[P * K, 1, H, W]`, K images of each identity in a row.
+        labels: `[P * K]`.
+        title: stands above the grid.
+    """
+    identities = len(np.unique(labels))
+    rows = images[:, 0].reshape(identities, -1, *images.shape[2:])  # [P, K, H, W]
+    figure, axes = plt.subplots(identities, figsize=(6, 0.45 * identities + 0.4))
+    for ax, row, label in zip(axes, rows, labels[:: rows.shape[1]], strict=True):
+        ax.imshow(np.concatenate(row, axis=1), cmap="gray_r", aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        ax.set_ylabel(str(label), rotation=0, va="center", ha="right")
+        ax.spines[:].set_visible(False)
+        ax.grid(False)
+    figure.suptitle(title)
+    figure.supylabel("identity (here: the digit)")
+    return figure
+
+
+def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> Axes:
+    """Scatters embedded images in the plane, each identity named at its median.
+
+    Names that would cover each other are moved apart; a line leads from a moved name to its median.
+    The figure should have its final size, since it is laid out to see which names overlap.
+
+    Args:
+        ax: where to draw.
+        points: `[N, 2]`.
+        labels: `[N]`, at most ten different ones.
+        title: stands above the axes.
+    """
+    names = np.unique(labels)
+    for label, colour, marker in zip(names, TEN_COLOURS, TEN_MARKERS, strict=False):
+        mine = points[labels == label]
+        ax.scatter(
+            mine[:, 0], mine[:, 1], s=9, color=colour, marker=marker, alpha=0.5, linewidths=0
+        )
+    ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
+    ax.set_aspect("equal", adjustable="datalim")
+    _name_identities(ax, names, np.stack([np.median(points[labels == name], 0) for name in names]))
+    return ax
+
+
+def _name_identities(ax: Axes, names: np.ndarray, medians: np.ndarray) -> None:
+    """Writes each identity's name at its median `[C, 2]`, or as near to it as there is room."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # only then are the axes' final limits known
+    dots = ax.transData.transform(medians)  # [C, 2]
+    moves = (_apart(dots, NAME_SIZE * figure.dpi / 72) - dots) * 72 / figure.dpi  # in points
+    lengths = np.linalg.norm(moves, axis=1)
+    for name, median, move, length, colour in zip(
+        names, medians, moves, lengths, TEN_COLOURS, strict=False
+    ):
+        ax.annotate(
+            str(name),
+            median,
+            move,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontweight="bold",
+            bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": colour, "lw": 2},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 1.5} if length > 1 else None,
+            zorder=3 + 1 / (1 + length),  # the line of a far name runs below the nearer names
+        )
+
+
+def _apart(places: np.ndarray, gap: float, rounds: int = 500) -> np.ndarray:
+    """Pushes places `[C, 2]` that are closer than `gap` away from each other, bit by bit."""
+    turns = np.arange(len(places))
+    # Places that coincide have no direction in which to part: a hair's breadth gives them one.
+    places = places + 0.01 * gap * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    for _ in range(rounds):
+        offsets = places[:, None] - places  # [C, C, 2]
+        lengths = np.linalg.norm(offsets, axis=2, keepdims=True)
+        missing = np.where(lengths > 0, gap - lengths, 0).clip(0)  # [C, C, 1]
+        if missing.max() < 0.01 * gap:
+            break
+        places = places + (0.25 * missing * offsets / lengths.clip(1e-9)).sum(axis=1)
+    return places
+
+
+def draw_history(history: History, margin: float | str) -> Figure:
+    """Draws the four panels of a training log: loss, active share, embeddings and distances.
+
+    The panel of the embeddings holds their norms and, below, their single entries.
+
+    Args:
+        history: at least ten steps.
+        margin: the loss's margin; drawn as the height at which a collapsed training stands still
+            (ln 2 for `"soft"`).
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    figure, ((loss, active), (norms, distances)) = plt.subplots(
+        2, 2, figsize=(10, 7.2), layout="constrained"
+    )
+    steps = history["step"]
+    loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
+    loss.plot(*_seen(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
+    packed = _packed(margin)
+    loss.axhline(packed, color=BLACK, ls=":", label=f"all in one point: {packed:.3g}")
+    loss.set(title="Loss", ylabel="loss", ylim=(0, None))
+    active.plot(steps, history["active_fraction"], color=ORANGE, lw=0.7)
+    active.set(title="Active triplets", ylabel="share of triplets", ylim=(0, 1.02))
+    _draw_percentiles(norms, history, "norm", BLUE, "norms: ")
+    _draw_percentiles(norms, history, "entry", ORANGE, "entries: ")
+    norms.axhline(0, color=GREY, lw=0.8, zorder=0)
+    norms.set(title="Embeddings in the batch: norms and entries", ylabel="length, value")
+    _draw_percentiles(distances, history, "distance", BLUE)
+    distances.set(title="All pairwise distances in the batch", ylabel="length")
+    for ax in (loss, active, norms, distances):
+        ax.set_xlabel("step")
+    for ax, columns in ((loss, 3), (norms, 2), (distances, 3)):
+        _legend_below(ax, columns)
+    return figure
+
+
+def _legend_below(ax: Axes, columns: int) -> None:
+    """Puts the legend below the axes and their label, where it covers no curve."""
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        borderaxespad=0,
+        ncols=columns,
+        fontsize="small",
+        frameon=False,
+    )
+
+
+def draw_histories(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
+    """Draws how several trainings leave, or do not leave, the loss of a single point.
+
+    Left, the loss (mean of ten steps) divided by the loss that all images in one point would give:
+    the margin, or ln 2 for `"soft"`. Right, the median distance in the batch.
+
+    Args:
+        runs: name to log and margin, at most seven.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
+    for (name, (history, margin)), colour, marker in zip(
+        runs.items(), colours, TEN_MARKERS, strict=False
+    ):
+        look = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
+        smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid") / _packed(margin)
+        losses.plot(history["step"][-len(smooth) :], smooth, **look)
+        distances.plot(*_seen(history, "distance_p50"), label=name, **look)
+    point = losses.axhline(1, color=BLACK, ls=":", label="all in one point (left)")
+    losses.set(title="Loss against a single point's", ylabel="loss ÷ loss of a single point")
+    losses.set(xlabel="step", ylim=(0, 2))
+    distances.set(title="Median distance in the batch", ylabel="distance (log scale)")
+    distances.set(xlabel="step", yscale="log", ylim=(1e-4, 5))
+    lines = [*distances.lines, point]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)))
+    return figure
+
+
+def _packed(margin: float | str) -> float:
+    """The loss when all images lie in one point."""
+    return float(np.log(2)) if margin == "soft" else float(margin)
+
+
+def _draw_percentiles(
+    ax: Axes, history: History, spread: str, colour: str, prefix: str = ""
+) -> None:
+    low, lower, middle, upper, high = (
+        _seen(history, f"{spread}_p{percent}") for percent in PERCENTILES
+    )
+    bands = ((low, high, 0.25, "0 to 100 %"), (lower, upper, 0.45, "5 to 95 %"))
+    for below, above, alpha, share in bands:
+        label = f"{prefix}{share}"
+        ax.fill_between(middle[0], below[1], above[1], color=colour, alpha=alpha, lw=0, label=label)
+    style = "-" if colour == BLUE else "--"  # told apart without colour too
+    ax.plot(*middle, color=BLACK, ls=style, label=f"{prefix}median")
+
+
+def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows in which a column has a value."""
+    known = ~np.isnan(history[column])
+    return history["step"][known], history[column][known]

@@ -1,0 +1,304 @@
+"""Executes the notebooks headless: `make run` and `make notebooks` call this.
+
+python -m tripletlib notebooks run                      all notebooks, quick parameters
+python -m tripletlib notebooks run --params FILE.yaml   one full experiment
+python -m tripletlib notebooks refresh                  renew the committed outputs
+"""
+
+import argparse
+import base64
+import io
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import papermill
+import yaml
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from PIL import Image
+
+from tripletlib.runtime import REPOSITORY, find_headlines, runs_root
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+# The kernel's note that it talks unencrypted over loopback would stand between the progress lines.
+_QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one notebook went.
+
+    Attributes:
+        name: the notebook's file name without ending.
+        seconds: from start to end.
+        path: the executed notebook; the HTML page lies beside it.
+        error: None, or the cell and the error that stopped it.
+        headlines: what `show_headlines` displayed.
+    """
+
+    name: str
+    seconds: float
+    path: Path
+    error: str | None = None
+    headlines: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks of a folder in the order of their numbers."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def read_parameters(file: Path, folder: Path = NOTEBOOKS) -> tuple[Path, dict[str, Any]]:
+    """Reads a parameter file and finds the notebook that its number names.
+
+    Args:
+        file: YAML, named like `01_mnist_original.yaml`.
+        folder: where the notebooks are.
+
+    Returns:
+        The notebook and the parameters.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no notebook has the number, the file is no mapping, or it names a parameter that
+            the notebook does not have (papermill only warns about that).
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no parameter file {file}; there are: {_parameter_files(folder)}")
+    matching = [path for path in find_notebooks(folder) if path.name[:3] == file.name[:3]]
+    if not matching:
+        raise ValueError(f"{file.name} must begin with the number of a notebook, such as 01_")
+    try:
+        parameters = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{file} must hold lines of the form `parameter: value`")
+    known = papermill.inspect_notebook(str(matching[0]))
+    unknown = sorted(str(name) for name in parameters if name not in known)
+    if unknown:
+        raise ValueError(
+            f"{file.name} sets {', '.join(unknown)}, which {matching[0].name} does not have; "
+            f"its parameters are {', '.join(known)}"
+        )
+    return matching[0], parameters
+
+
+def execute(
+    notebook: Path, output: Path, parameters: Mapping[str, Any] | None = None, *, echo: bool = False
+) -> Outcome:
+    """Executes one notebook and writes an HTML page beside the result.
+
+    Args:
+        notebook: the notebook.
+        output: where the executed copy goes; it is written even when a cell fails.
+        parameters: replace the defaults of the cell tagged `parameters`.
+        echo: pass on what the cells print, for long experiments.
+
+    Returns:
+        The `Outcome`; an error is in it, not raised.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    start, error = time.perf_counter(), None
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=dict(parameters or {}),
+            progress_bar=sys.stderr.isatty() and not echo,
+            stdout_file=sys.stdout if echo else None,
+            extra_arguments=_QUIET_KERNEL,
+        )
+    except PapermillExecutionError as failure:
+        error = f"cell [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
+    except Exception as failure:  # a dead kernel, say: the other notebooks still run
+        error = f"{type(failure).__name__}: {failure}"
+    seconds = time.perf_counter() - start
+    headlines = _write_page(output) if output.is_file() else {}
+    return Outcome(notebook.stem, seconds, output, error, headlines)
+
+
+def run_all(notebooks: Sequence[Path], folder: Path) -> list[Outcome]:
+    """Executes notebooks one after another, at their committed parameters, into a folder."""
+    outcomes = []
+    for number, notebook in enumerate(notebooks, start=1):
+        print(f"[{number}/{len(notebooks)}] {notebook.name} ...", flush=True)
+        outcomes.append(execute(notebook, folder / notebook.name))
+        print(f"      {_verdict(outcomes[-1])}", flush=True)
+    return outcomes
+
+
+def refresh(notebooks: Sequence[Path]) -> list[Outcome]:
+    """Executes notebooks at their committed parameters and puts the results in their place.
+
+    A notebook that fails keeps its earlier outputs.
+    """
+    outcomes = run_all(notebooks, runs_root() / "refresh")
+    for notebook, outcome in zip(notebooks, outcomes, strict=True):
+        if outcome.error is None:
+            nbformat.write(clean(nbformat.read(outcome.path, as_version=4)), notebook)
+    return outcomes
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The closing table: notebook, seconds, headline numbers, path."""
+    rows = [("notebook", "seconds", "headline numbers", "executed notebook (page: .html)")]
+    rows += [
+        (
+            outcome.name,
+            f"{outcome.seconds:.0f}",
+            "FAILED" if outcome.error else ", ".join(map(" ".join, outcome.headlines.items())),
+            str(outcome.path),
+        )
+        for outcome in outcomes
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status, 1 if a notebook failed and 2 for bad parameters."""
+    parser = argparse.ArgumentParser(description="Execute the notebooks headless.")
+    parser.add_argument("command", choices=("run", "refresh"))
+    parser.add_argument("--params", type=Path, help="a file of notebooks/params/")
+    options = parser.parse_args(arguments)
+    # Inherited from a JupyterLab, it would make the kernels believe that somebody is watching.
+    os.environ.pop("JPY_SESSION_NAME", None)
+    if options.command == "refresh":
+        outcomes = refresh(find_notebooks())
+    elif options.params is None:
+        outcomes = run_all(find_notebooks(), runs_root() / "default")
+    else:
+        try:
+            notebook, parameters = read_parameters(options.params)
+        except (FileNotFoundError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        output = runs_root() / options.params.stem / notebook.name
+        outcomes = [execute(notebook, output, parameters, echo=True)]
+    print(f"\n{table(outcomes)}")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        print(f"\nFAILED {outcome.name}, {outcome.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _verdict(outcome: Outcome) -> str:
+    return f"FAILED, {outcome.error}" if outcome.error else f"done in {outcome.seconds:.0f} s"
+
+
+def _write_page(executed: Path) -> dict[str, str]:
+    notebook = nbformat.read(executed, as_version=4)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    executed.with_suffix(".html").write_text(page, encoding="utf-8")
+    return find_headlines(notebook)
+
+
+def _parameter_files(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in (folder / "params").glob("*.yaml")))
+
+
+_PALETTES = 32, 64, 128, 256  # numbers of colours to try
+_VISIBLE = 0.5  # mean change of a pixel, of 255, from which a palette shows
+_QUALITY = 60  # with full resolution of the colours, so that coloured text stays crisp
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Drops what only this execution knows and shrinks the pictures.
+
+    Widget state and papermill's times go; neighbouring pieces of printed text are joined; plots
+    get a palette, which makes a third of them and does not show, and photographs become JPEG.
+
+    Args:
+        notebook: an executed notebook, changed in place.
+
+    Returns:
+        The same notebook.
+    """
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.outputs = _joined_streams(cell.outputs)
+            for output in cell.outputs:
+                _clean_output(output)
+    return notebook
+
+
+def shrink_png(data: bytes) -> tuple[str, bytes]:
+    """Reduces a PNG to a palette if that does not show, and to a JPEG otherwise.
+
+    A plot has few colours and stays a PNG. Photographs and drawn people have thousands, which a
+    palette would turn into specks; figures that hold them become JPEG, and so does a picture that
+    is smaller this way. An animated PNG is left as it is.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        The picture's MIME type, and its new bytes.
+    """
+    picture = Image.open(io.BytesIO(data))
+    if getattr(picture, "is_animated", False):
+        return "image/png", data
+    rgb = picture.convert("RGB")
+    photo = io.BytesIO()
+    rgb.save(photo, "JPEG", quality=_QUALITY, subsampling=0, progressive=True, optimize=True)
+    png = min(data, _with_palette(rgb) or data, key=len)
+    if len(photo.getvalue()) < len(png):
+        return "image/jpeg", photo.getvalue()
+    return "image/png", png
+
+
+def _with_palette(rgb: Image.Image) -> bytes | None:
+    """The picture as a PNG of few colours; None if that would show."""
+    before = np.asarray(rgb, np.int16)  # [H, W, 3]
+    for colours in _PALETTES:
+        reduced = rgb.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
+        change = np.abs(np.asarray(reduced.convert("RGB"), np.int16) - before)
+        if change.max(2).mean() < _VISIBLE:
+            file = io.BytesIO()
+            reduced.save(file, "PNG", optimize=True)
+            return file.getvalue()
+    return None
+
+
+def _clean_output(output: dict[str, Any]) -> None:
+    output.pop("metadata", None)
+    data = output.get("data", {})
+    if output["output_type"] in ("display_data", "execute_result"):
+        output["metadata"] = {}
+    if "application/vnd.jupyter.widget-view+json" in data:
+        # Without its state a saved widget shows as an error; the text beside it does not.
+        del data["application/vnd.jupyter.widget-view+json"]
+    if "image/png" in data:
+        kind, picture = shrink_png(base64.b64decode(data.pop("image/png")))
+        data[kind] = base64.b64encode(picture).decode()
+
+
+def _joined_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and output.output_type == last.output_type == "stream"
+            and output.name == last.name
+        ):
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined

@@ -1,0 +1,56 @@
+"""What everything else stands on: paths, progress, device and precision, the group of processes."""
+
+from tripletlib.runtime.hardware import (
+    choose_device,
+    choose_layout,
+    choose_precision,
+    describe_machine,
+    keep_freed_memory,
+)
+from tripletlib.runtime.headlines import find_headlines, show_headlines
+from tripletlib.runtime.launching import (
+    LAUNCH,
+    ProcessesFailed,
+    is_first_on_machine,
+    launch,
+    process_group,
+    started_by_torchrun,
+)
+from tripletlib.runtime.paths import (
+    REPOSITORY,
+    data_root,
+    explained_data_writing,
+    explained_writing,
+    run_folder,
+    runs_root,
+)
+from tripletlib.runtime.processes import Processes, current_processes
+from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
+
+__all__ = [
+    "LAUNCH",
+    "REPOSITORY",
+    "Processes",
+    "ProcessesFailed",
+    "Progress",
+    "choose_device",
+    "choose_layout",
+    "choose_precision",
+    "current_processes",
+    "data_root",
+    "describe_machine",
+    "explained_data_writing",
+    "explained_writing",
+    "find_headlines",
+    "in_live_notebook",
+    "is_first_on_machine",
+    "keep_freed_memory",
+    "launch",
+    "process_group",
+    "progress_bar",
+    "resolve_progress",
+    "run_folder",
+    "runs_root",
+    "show_headlines",
+    "started_by_torchrun",
+]

@@ -1,0 +1,69 @@
+"""Where data and runs live, whatever folder the program was started in.
+
+papermill, nbval, JupyterLab and a terminal all start in different working directories, so
+nothing here looks at it: paths hang on the repository root or on two environment variables.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def data_root() -> Path:
+    """Folder of downloaded or generated data: `TRIPLETLIB_DATA`, else `data/` in the repository."""
+    return _from_environment("TRIPLETLIB_DATA", "data")
+
+
+def runs_root() -> Path:
+    """Folder that collects the run folders: `TRIPLETLIB_RUNS`, else `runs/` in the repository."""
+    return _from_environment("TRIPLETLIB_RUNS", "runs")
+
+
+def run_folder(name: str) -> Path:
+    """Folder of one run.
+
+    Args:
+        name: the run's name, a relative path below the runs root such as `"01_mnist_quick"`.
+
+    Returns:
+        `runs_root() / name`; it is not created here.
+
+    Raises:
+        ValueError: the name is empty, absolute or leads out of the runs root.
+    """
+    relative = Path(name)
+    if relative.anchor or not relative.parts or ".." in relative.parts:
+        raise ValueError(f"run name {name!r} must name a folder below {runs_root()}")
+    return runs_root() / relative
+
+
+def explained_writing(file: Path) -> AbstractContextManager[None]:
+    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
+    return _explained(
+        file, "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True"
+    )
+
+
+def explained_data_writing(path: Path) -> AbstractContextManager[None]:
+    """The same for a file or folder of a data set that is made here."""
+    return _explained(
+        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
+    )
+
+
+@contextmanager
+def _explained(path: Path, way_out: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{error.strerror or error}; free disk space, or {way_out}; could not write"
+        raise OSError(error.errno, message, str(path)) from error
+
+
+def _from_environment(variable: str, default: str) -> Path:
+    # A relative value is meant from the repository too: "never the working directory" has no
+    # exceptions. `REPOSITORY / absolute_path` is the absolute path itself.
+    return REPOSITORY / Path(os.environ.get(variable) or default).expanduser()

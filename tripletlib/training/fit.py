@@ -1,0 +1,338 @@
+"""Trains any embedding network with a triplet loss, and goes on where it was stopped.
+
+`python -m tripletlib train notebooks/params/03_market1501_original.yaml` trains for person
+re-identification without Jupyter, from the file that notebook 03 reads.
+"""
+
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from tripletlib.losses import Margin
+from tripletlib.runtime import (
+    Progress,
+    current_processes,
+    progress_bar,
+    resolve_progress,
+)
+from tripletlib.training.history import MEAN_LOSS_EVERY, History
+from tripletlib.training.run_folder import Resume, RunKeeper
+from tripletlib.training.settings import TrainingSettings
+from tripletlib.training.step import StepResult, Trainer
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Somebody stopped the training; the message says where it stands and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython shows this in place of a page of frames: stopping is no failure.
+        return [str(self)]
+
+
+class StopRequest:
+    """While it is open, the first Ctrl-C only asks to stop; a second one stops at once.
+
+    SIGTERM only ever asks, however often: a batch system and torchrun may both send it to a
+    process, and whoever is in a hurry has SIGKILL.
+
+    An interrupt inside an optimiser's step would leave some weights moved and others not, and a
+    checkpoint of that would be worthless. Outside the main thread, where Python delivers no
+    signals, it does nothing.
+
+    Args:
+        signals: what counts as asking; Ctrl-C sends SIGINT.
+
+    Attributes:
+        requested: whether somebody asked.
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
+        self.requested = False
+        self._signals = signals
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = {name: signal.signal(name, self._ask) for name in self._signals}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, earlier in self._earlier.items():
+            signal.signal(name, earlier)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+COLLAPSE_STEPS = 200
+COLLAPSE_DISTANCE = 1e-4  # packed embeddings farther apart than this were seen to come out again
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a callback is told after each epoch.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        epochs: epochs in all; the last may be short.
+        step: steps taken so far.
+        model: the network as it is now, in training mode.
+        history: the log so far.
+        seconds: time since training began, callbacks included.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    model: nn.Module
+    history: History
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch} of {self.epochs} · step {self.step:,} · "
+            f"loss {self.history.recent('loss'):.4f} · "
+            f"active {self.history.recent('active_fraction'):.0%} · {self.seconds:.0f} s"
+        )
+
+
+def has_collapsed(history: History, margin: Margin) -> bool:
+    """Whether the embeddings have long lain in one point.
+
+    All distances are then 0, so the loss is the margin (ln 2 for the soft margin), every triplet is
+    active, and no gradient says which way is out.
+
+    Args:
+        history: the log so far.
+        margin: the loss's margin.
+
+    Returns:
+        True if for the last 200 steps the loss was within 1 % of that value with all triplets
+        active.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
+    """
+    if len(history) < COLLAPSE_STEPS:
+        return False
+    packed = math.log(2) if margin == "soft" else float(margin)
+    losses = history["loss"][-COLLAPSE_STEPS:]
+    all_active = history["active_fraction"][-COLLAPSE_STEPS:].min() > 0.999
+    return bool(all_active and (abs(losses - packed) <= 0.01 * packed).all())
+
+
+class EpochReporter:
+    """Drives the bar, the epoch lines and the callbacks.
+
+    Args:
+        model: handed on to the callbacks.
+        settings: its `steps` and `steps_per_epoch` say when an epoch ends.
+        images: N, size of the training set.
+        callbacks: called with an `EpochReport` after each epoch.
+        progress: see `tripletlib.progress`.
+        first_step: the step that training begins with, above 1 when it is resumed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        images: int,
+        callbacks: Sequence[Callable[[EpochReport], None]],
+        progress: Progress,
+        first_step: int = 1,
+    ) -> None:
+        batch_size = settings.identities * settings.images_per_identity
+        self._model, self._callbacks = model, callbacks
+        self._steps, self._margin = settings.steps, settings.margin
+        self._collapse_noted = False
+        self._per_epoch = settings.steps_per_epoch or math.ceil(images / batch_size)
+        self._lines = resolve_progress(progress) == "lines"
+        self._bar = progress_bar(
+            settings.steps, "step", progress, desc="training", initial=first_step - 1
+        )
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def step_done(self, step: int, history: History) -> None:
+        """Notes a finished step; reports if an epoch ends with it."""
+        self._bar.update()
+        if step % MEAN_LOSS_EVERY == 0:
+            self._note_collapse(step, history)
+        if step % self._per_epoch and step != self._steps:
+            return
+        report = EpochReport(
+            epoch=math.ceil(step / self._per_epoch),
+            epochs=math.ceil(self._steps / self._per_epoch),
+            step=step,
+            model=self._model,
+            history=history,
+            seconds=time.perf_counter() - self._start,
+        )
+        self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
+        if self._lines:
+            print(report, flush=True)
+        for callback in self._callbacks:
+            callback(report)
+
+    def _note_collapse(self, step: int, history: History) -> None:
+        if self._collapse_noted or not has_collapsed(history, self._margin):
+            return
+        self._collapse_noted = True
+        distance = history.recent("distance_p50")
+        state = "have collapsed into" if distance < COLLAPSE_DISTANCE else "are packed around"
+        self._bar.write(
+            f"step {step:,}: the embeddings {state} one point (loss "
+            f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps; median "
+            f"distance {distance:.2g}); try batch-normalisation, a lower learning_rate, or to "
+            "begin with loss='batch_all_nonzero'. Notebook 02 explains it"
+        )
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; the message names step, rate and last checkpoint."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and PyTorch (all devices). Call it before the network is made."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for libraries that draw from the global state
+    torch.manual_seed(seed)
+
+
+def fit(
+    model: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    run_folder: Path | None = None,
+    callbacks: Sequence[Callable[[EpochReport], None]] = (),
+    progress: Progress = "auto",
+    checkpoint_every: int | None = None,
+    resume: Resume = False,
+    parameters: Mapping[str, Any] | None = None,
+    first_weights: Callable[[], object] | None = None,
+) -> History:
+    """Trains a network in place; it ends in evaluation mode.
+
+    In a process group, such as torchrun's, all processes call it alike and train one network: P x K
+    is the batch of all of them together. Only the first writes, reports and calls the callbacks.
+
+    Args:
+        model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
+        images: uint8 `[N, C, H, W]`.
+        labels: identity of each image, `[N]`.
+        settings: see `TrainingSettings`.
+        run_folder: gets `config.yaml`, `history.csv`, `tensorboard/` and `checkpoints/`; those of
+            an earlier run are replaced unless it is resumed. None writes nothing.
+        callbacks: called with an `EpochReport` after each epoch, by the first process only: what
+            all processes must do together, such as `evaluate_embeddings`, has no place in one.
+        progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
+        checkpoint_every: steps between two checkpoints; the last step gets one too. None saves
+            none.
+        resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
+            the run then ends with the same weights and history, bit for bit, as one that was never
+            stopped, provided that one process or two began it and as many go on. Any number may
+            go on, but sums are then rounded in another order, as they are on a GPU: the test asks
+            for losses within 1 % over the next ten steps there. A finished run comes back at once;
+            with `"unfinished"` it is replaced by a new one, for experiments that are short and
+            repeated with other settings. What torchrun starts again after a process died always
+            goes on.
+        parameters: what else decided the run, such as its data; noted in `config.yaml`.
+        first_weights: gives the network other weights to begin with; called by all processes, and
+            not when a run is resumed.
+
+    Returns:
+        The `History`.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
+        OSError: another file of the run folder cannot be written.
+        NonFiniteLossError: the loss became NaN or infinite.
+        TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
+            checkpoints on, the steps taken are saved and `resume` goes on behind them.
+        ValueError: images that do not fit the labels, too few identities, no valid triplet,
+            checkpoints without a run folder, another word for `resume`, a batch that cannot be
+            dealt out evenly to the processes.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
+    """
+    _check(images, labels)
+    processes = current_processes()
+    trainer = Trainer(model, images, labels, settings, processes)
+    keeper = RunKeeper(trainer, run_folder, checkpoint_every, parameters)
+    rows = keeper.prepare(resume)
+    if rows is None and first_weights is not None:
+        first_weights()
+    if not processes.is_first:
+        run_folder, progress = None, "off"
+    first = trainer.steps_taken + 1
+    reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
+    stop_request = StopRequest(processes.stop_signals)
+    with History(run_folder, rows=rows) as history, reporter, stop_request as stop:
+        for step in range(first, settings.steps + 1):
+            _record(trainer.take_step(), step, settings, keeper, history)
+            if processes.is_first:
+                reporter.step_done(step, history)
+            # Read once, and agreed on: a Ctrl-C behind this line waits for a step.
+            stopping = processes.any(stop.requested)
+            keeper.step_done(history, stopping)
+            if stopping:
+                raise TrainingInterrupted(keeper.farewell(step))
+    model.eval()
+    return history
+
+
+def _record(
+    result: StepResult,
+    step: int,
+    settings: TrainingSettings,
+    keeper: RunKeeper,
+    history: History,
+) -> None:
+    if not math.isfinite(result.loss):
+        raise NonFiniteLossError(_advice(result.loss, step, settings, keeper))
+    history.record(
+        step=step,
+        learning_rate=settings.learning_rate_at(step),
+        loss=result.loss,
+        active_fraction=result.active_fraction,
+        embeddings=result.embeddings,
+        metric=settings.metric,
+    )
+
+
+def _advice(loss: float, step: int, settings: TrainingSettings, keeper: RunKeeper) -> str:
+    return (
+        f"the loss is {loss} at step {step} (learning rate {settings.learning_rate_at(step):.2e}); "
+        f"{keeper.last()}. Lower learning_rate, or look for NaN and infinite values in the "
+        "network's output"
+    )
+
+
+def _check(images: np.ndarray, labels: np.ndarray) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images must be uint8 [N, C, H, W], got {images.dtype} {list(images.shape)}"
+        )
+    if labels.shape != (len(images),):
+        raise ValueError(f"{len(images)} images need labels [{len(images)}], got {labels.shape}")

@@ -1,0 +1,223 @@
+"""What training writes down: every step in a CSV file, and the same for TensorBoard."""
+
+import csv
+import logging
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletlib.distances import Metric, pairwise_distances
+from tripletlib.runtime import explained_writing
+
+PERCENTILES = (0, 5, 50, 95, 100)
+MEAN_LOSS_EVERY = 100
+_SPREADS = ("norm", "entry", "distance")
+COLUMNS = (
+    "step",
+    "learning_rate",
+    "loss",
+    "active_fraction",
+    f"mean_loss_{MEAN_LOSS_EVERY}",
+    *(f"{spread}_p{percent}" for spread in _SPREADS for percent in PERCENTILES),
+)
+
+
+class History:
+    """The log of a training run, in memory and, given a folder, on disk.
+
+    Columns: `step`, `learning_rate`, `loss`, `active_fraction` at every step; `mean_loss_100`,
+    the mean loss of the last 100 steps, at every 100th; and every `detail_every` steps the 0, 5,
+    50, 95 and 100 percentiles over the batch of the embedding norms (`norm_p0` ...), the embedding
+    entries (`entry_p0` ...) and all pairwise distances (`distance_p0` ...). A cell without a value
+    is empty in the file and NaN in memory.
+
+    Args:
+        folder: run folder; an earlier log in it is replaced. Without one nothing is written.
+        detail_every: steps between two rows with percentiles.
+        rows: what `rows` gave when the run was saved: the log goes on behind it, and whatever the
+            files hold beyond it is cut off.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), appendix D, for the percentiles; the original
+        TensorFlow project for the rest.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, detail_every: int = 10, rows: Tensor | None = None
+    ) -> None:
+        self.detail_every = detail_every
+        self._rows: list[list[float]] = [] if rows is None else rows.tolist()
+        self._file: TextIO | None = None
+        self._board: Any = None
+        try:
+            self._open(folder)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, folder: Path | None) -> None:
+        if folder is not None:
+            self._path = folder / "history.csv"
+            with explained_writing(self._path):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("w", newline="", encoding="utf-8")
+                self._writer = csv.writer(self._file)
+                self._writer.writerow(COLUMNS)
+                self._writer.writerows(map(_cells, self._rows))
+            self._board_folder = folder / "tensorboard"
+            with explained_writing(self._board_folder):
+                self._board = _open_tensorboard(self._board_folder, behind=len(self._rows))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads `history.csv` of a run folder.
+
+        Raises:
+            FileNotFoundError: the folder has none.
+            ValueError: the file has other columns.
+        """
+        history = cls()
+        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"{folder / 'history.csv'} is not a training log: columns {header}")
+        history._rows = [[float(cell) if cell else np.nan for cell in row] for row in rows]
+        return history
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """One column, float64 `[steps]`; see the class for the names."""
+        if column not in COLUMNS:
+            raise KeyError(f"no column {column!r}; there are {', '.join(COLUMNS)}")
+        position = COLUMNS.index(column)
+        return np.array([row[position] for row in self._rows])
+
+    def rows(self) -> Tensor:
+        """The whole log, float64 `[steps, columns]`, NaN where a cell has no value."""
+        return torch.tensor(self._rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
+
+    def recent(self, column: str, steps: int = MEAN_LOSS_EVERY) -> float:
+        """Mean of a column over the last `steps` steps, cells without a value left out."""
+        return float(np.nanmean(self[column][-steps:]))
+
+    def record(
+        self,
+        *,
+        step: int,
+        learning_rate: float,
+        loss: float,
+        active_fraction: float,
+        embeddings: Tensor,
+        metric: Metric = "euclidean",
+    ) -> None:
+        """Adds one step.
+
+        Args:
+            step: number of the step, from 1.
+            learning_rate: the rate the step was taken with.
+            loss: the batch's loss.
+            active_fraction: share of active triplets.
+            embeddings: the batch's, `[B, D]`; only looked at every `detail_every` steps.
+            metric: distance for the percentiles.
+        """
+        row = dict.fromkeys(COLUMNS, np.nan)
+        row |= {
+            "step": step,
+            "learning_rate": learning_rate,
+            "loss": loss,
+            "active_fraction": active_fraction,
+        }
+        if step % MEAN_LOSS_EVERY == 0:
+            row[f"mean_loss_{MEAN_LOSS_EVERY}"] = self._mean_loss_with(loss)
+            self._write_histograms(step, embeddings)
+        if step % self.detail_every == 0:
+            row |= _spread_percentiles(embeddings.detach(), metric)
+        self._rows.append([float(value) for value in row.values()])
+        self._write(step, row)
+
+    def close(self) -> None:
+        """Closes the files; the columns stay readable."""
+        if self._file is not None:
+            with explained_writing(self._path):
+                self._file.close()
+        if self._board is not None:
+            with explained_writing(self._board_folder):
+                self._board.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _mean_loss_with(self, loss: float) -> float:
+        earlier = self["loss"][-(MEAN_LOSS_EVERY - 1) :]
+        return float((earlier.sum() + loss) / (len(earlier) + 1))
+
+    def _write(self, step: int, row: dict[str, float]) -> None:
+        if self._file is not None:
+            with explained_writing(self._path):
+                self._writer.writerow(_cells(self._rows[-1]))
+                if step % MEAN_LOSS_EVERY == 0:
+                    self._file.flush()
+        if self._board is not None:
+            with explained_writing(self._board_folder):
+                for name, value in row.items():
+                    if name != "step" and not np.isnan(value):
+                        self._board.add_scalar(name.replace("_p", "/p"), value, step)
+
+    def _write_histograms(self, step: int, embeddings: Tensor) -> None:
+        if self._board is not None:
+            values = embeddings.detach().float().cpu()
+            with explained_writing(self._board_folder):
+                self._board.add_histogram("embedding_entries", values, step)
+                self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
+
+
+def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:
+    distances = pairwise_distances(embeddings, metric=metric)
+    each_pair_once = torch.ones_like(distances, dtype=torch.bool).triu(1)
+    spreads = (embeddings.float().norm(dim=1), embeddings.float(), distances[each_pair_once])
+    return {
+        f"{name}_p{percent}": value
+        for name, values in zip(_SPREADS, spreads, strict=True)
+        for percent, value in zip(PERCENTILES, _percentiles(values), strict=True)
+    }
+
+
+def _percentiles(values: Tensor) -> list[float]:
+    # torch.quantile refuses more than 16 million values, which the pairs of 5,793 images are.
+    ordered = values.flatten().sort().values
+    ranks = [round(percent / 100 * (len(ordered) - 1)) for percent in PERCENTILES]
+    return ordered[ranks].tolist()
+
+
+def _cells(row: list[float]) -> list[float | str]:
+    step, *values = row
+    return [int(step), *("" if np.isnan(value) else value for value in values)]
+
+
+def _open_tensorboard(folder: Path, behind: int) -> Any:
+    if not behind:
+        # Event files pile up: an earlier run's would be drawn into the same curves.
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logging.getLogger("tripletlib").warning(
+            "tensorboard is not installed: the history goes to history.csv only"
+        )
+        return None
+    return SummaryWriter(str(folder), purge_step=behind + 1 if behind else None)

@@ -1,0 +1,111 @@
+"""Clickable pictures and a file chooser as Jupyter widgets; `widgets/` holds what the browser runs.
+
+One widget holds a whole grid: a redraw is one message, however many pictures there are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+_FOLDER = Path(__file__).parent / "page"
+MAX_UPLOAD_BYTES = 8_000_000  # Jupyter's web socket takes messages of up to 10 MB
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture with its captions. All texts are shown as they are, nothing in them is HTML.
+
+    Attributes:
+        key: tells the picture apart; the same picture in two groups has the same key.
+        src: the picture as a `data:` address.
+        description: what a screen reader says and the mouse shows.
+        verdict: names the look in `browser.css`.
+        mark: short text above the picture, at the left.
+        moved: short text above the picture, at the right.
+        lines: texts below the picture.
+    """
+
+    key: str
+    src: str
+    description: str
+    verdict: str = "none"
+    mark: str = ""
+    moved: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cards under one title.
+
+    Attributes:
+        items: the cards.
+        title: stands above; empty for none.
+        empty: what stands there when there is no card.
+    """
+
+    items: Sequence[Card]
+    title: str = ""
+    empty: str = "nothing to show"
+
+
+class PictureGrid(anywidget.AnyWidget):
+    """Groups of pictures to be walked with the arrow keys and chosen with Enter or a click.
+
+    Args:
+        label: names the grid to a screen reader.
+        on_choose: is called with the key of a chosen picture.
+    """
+
+    _esm = _FOLDER / "picture_grid.js"
+    _css = _FOLDER / "browser.css"
+    label = traitlets.Unicode().tag(sync=True)
+    groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    selected = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, label: str, on_choose: Callable[[str], None]) -> None:
+        super().__init__(label=label)
+        self.on_msg(lambda _, content, __: on_choose(str(content["chosen"])))
+
+    def show(self, groups: Sequence[Group], selected: str = "") -> None:
+        """Draws the groups; the card with the key `selected` is marked."""
+        with self.hold_sync():
+            self.selected = selected
+            self.groups = [asdict(group) for group in groups]
+
+
+class PictureUpload(anywidget.AnyWidget):
+    """A button that lets the reader choose one file.
+
+    Args:
+        label: the button's text.
+        on_file: is called with content and name of a chosen file.
+        on_too_large: is called with name and size in bytes of a file that was not sent.
+    """
+
+    _esm = _FOLDER / "picture_upload.js"
+    _css = _FOLDER / "browser.css"
+    label = traitlets.Unicode().tag(sync=True)
+    max_bytes = traitlets.Int(MAX_UPLOAD_BYTES).tag(sync=True)
+
+    def __init__(
+        self,
+        label: str,
+        on_file: Callable[[bytes, str], None],
+        on_too_large: Callable[[str, int], None],
+    ) -> None:
+        super().__init__(label=label)
+
+        def receive(_: Any, content: dict[str, Any], buffers: list[Any]) -> None:
+            if "refused" in content:
+                on_too_large(str(content["refused"]), int(content["bytes"]))
+            elif len(buffers[0]) > self.max_bytes:  # a page can send what it likes
+                on_too_large(str(content["name"]), len(buffers[0]))
+            else:
+                on_file(bytes(buffers[0]), str(content["name"]))
+
+        self.on_msg(receive)
