@@ -1,6 +1,9 @@
 """A retrieval with random pictures and clustered embeddings, for tests and measurements."""
 
+import io
+
 import numpy as np
+from PIL import Image
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiments.retrieval import Retrieval
@@ -31,3 +34,10 @@ def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spre
         rng.integers(0, 256, (count, 3, *size), dtype=np.uint8) for count in (queries, gallery)
     ]
     return Retrieval("toy <people>", query, found, *pictures, size, embed)
+
+
+def png(colour="red", size=(40, 90)):
+    """A picture of one colour, as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()

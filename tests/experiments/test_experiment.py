@@ -14,6 +14,7 @@ import papermill
 import pytest
 import torch
 import yaml
+from tiny_experiment import TINY
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
@@ -28,23 +29,6 @@ from tripletlib.training.history import History
 
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
 FIELDS = {field.name for field in fields(Experiment)}
-TINY = {
-    "run_name": "tiny",
-    "dataset_root": "people",
-    "synthetic_identities": 12,
-    "image_height": 32,
-    "image_width": 16,
-    "embedding_dim": 4,
-    "width": 0.03,
-    "identities": 3,
-    "images_per_identity": 2,
-    "learning_rate": 0.001,
-    "steps": 6,
-    "steps_per_epoch": 3,
-    "checkpoint_every": 4,
-    "precision": "float32",
-    "tta": "flip",
-}
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from test_experiment import TINY
+from tiny_experiment import TINY
 
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiments import retrieval

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from scipy.spatial.distance import cdist
-from test_experiment import TINY
+from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate

@@ -10,7 +10,7 @@ import pytest
 from tripletlib.runtime.paths import REPOSITORY, data_root, run_folder, runs_root
 
 PRINT_PATHS = (
-    "from tripletlib.paths import *; print(data_root()); print(runs_root()); print(run_folder('a'))"
+    "from tripletlib.runtime.paths import *; print(data_root()); print(runs_root()); print(run_folder('a'))"
 )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_experiment import TINY
+from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings

@@ -1,9 +1,6 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
-from toy_retrieval import make_retrieval
+from toy_retrieval import make_retrieval, png
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.evaluation import rank_gallery
@@ -23,12 +20,6 @@ def retrieval():
 @pytest.fixture
 def browsing(retrieval):
     return Browsing(retrieval)
-
-
-def png(colour="red", size=(40, 90)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def euclidean(a, b):

@@ -8,8 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
-from test_browsing import png
-from toy_retrieval import make_retrieval
+from toy_retrieval import make_retrieval, png
 
 from tripletlib.widgets import query_browser as browser_module
 from tripletlib.widgets.answers import Verdict
