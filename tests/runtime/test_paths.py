@@ -9,9 +9,10 @@ import pytest
 
 from tripletlib.runtime.paths import REPOSITORY, data_root, run_folder, runs_root
 
-PRINT_PATHS = (
-    "from tripletlib.runtime.paths import *; print(data_root()); print(runs_root()); print(run_folder('a'))"
-)
+PRINT_PATHS = """
+from tripletlib.runtime import data_root, run_folder, runs_root
+print(data_root(), runs_root(), run_folder("a"), sep="\\n")
+"""
 
 
 def paths_seen_from(folder: Path, **variables: str) -> list[Path]:

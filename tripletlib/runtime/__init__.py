@@ -1,5 +1,6 @@
 """What everything else stands on: paths, progress, device and precision, the group of processes."""
 
+from tripletlib.runtime.files import atomic_write, explained_data_writing, explained_writing
 from tripletlib.runtime.hardware import (
     choose_device,
     choose_layout,
@@ -19,8 +20,6 @@ from tripletlib.runtime.launching import (
 from tripletlib.runtime.paths import (
     REPOSITORY,
     data_root,
-    explained_data_writing,
-    explained_writing,
     run_folder,
     runs_root,
 )
@@ -33,6 +32,7 @@ __all__ = [
     "Processes",
     "ProcessesFailed",
     "Progress",
+    "atomic_write",
     "choose_device",
     "choose_layout",
     "choose_precision",

@@ -5,8 +5,6 @@ nothing here looks at it: paths hang on the repository root or on two environmen
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,29 +36,6 @@ def run_folder(name: str) -> Path:
     if relative.anchor or not relative.parts or ".." in relative.parts:
         raise ValueError(f"run name {name!r} must name a folder below {runs_root()}")
     return runs_root() / relative
-
-
-def explained_writing(file: Path) -> AbstractContextManager[None]:
-    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
-    return _explained(
-        file, "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True"
-    )
-
-
-def explained_data_writing(path: Path) -> AbstractContextManager[None]:
-    """The same for a file or folder of a data set that is made here."""
-    return _explained(
-        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
-    )
-
-
-@contextmanager
-def _explained(path: Path, way_out: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"{error.strerror or error}; free disk space, or {way_out}; could not write"
-        raise OSError(error.errno, message, str(path)) from error
 
 
 def _from_environment(variable: str, default: str) -> Path:

@@ -1,0 +1,105 @@
+"""Atomic writing of files and folders, and error messages that say how to go on."""
+
+import glob
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+_ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
+
+
+@contextmanager
+def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
+    """Writes a file or a folder under a temporary name and renames it when it is whole.
+
+    Whoever reads `path` sees what was there before or all of the new content. Several processes may
+    write the same file at once: each has a temporary name of its own, and the last one counts.
+
+    Args:
+        path: the file or folder; the folder it lies in is made when missing. A folder can only be
+            written where there is none yet.
+        sync: also wait until a file is on the disk, so that it survives a loss of power.
+
+    Yields:
+        The temporary path, hidden beside `path` and with the same suffix; nothing is there yet.
+        After an error inside the `with` block it is removed, and `path` is as it was.
+
+    Raises:
+        OSError: it cannot be written; wrap the call in `explained_writing` to name the way out.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with atomic_write(Path(folder) / "new" / "scores.csv") as unfinished:
+        ...         _ = unfinished.write_text("mAP,rank-1")
+        ...     [file.name for file in (Path(folder) / "new").iterdir()]
+        ['scores.csv']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    unfinished = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield unfinished
+        if sync:
+            with unfinished.open("r+b") as stream:
+                os.fsync(stream.fileno())
+        unfinished.replace(path)
+        if sync:
+            _sync_folder(path.parent)
+    finally:
+        _remove(unfinished)
+
+
+def explained_writing(file: Path) -> AbstractContextManager[None]:
+    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
+    return _explained(
+        file, "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True"
+    )
+
+
+def explained_data_writing(path: Path) -> AbstractContextManager[None]:
+    """The same for a file or folder of a data set that is made here."""
+    return _explained(
+        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
+    )
+
+
+@contextmanager
+def _explained(path: Path, way_out: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{error.strerror or error}; free disk space, or {way_out}; could not write"
+        raise OSError(error.errno, message, str(path)) from error
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what processes left that were killed while they wrote the same path."""
+    stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
+    for unfinished in path.parent.glob(f".{stem}-????????{suffix}"):
+        try:
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED_AFTER:
+                _remove(unfinished)
+        except FileNotFoundError:  # its writer, another process, has just renamed it
+            pass
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must reach the disk. Windows cannot open a folder, and does not need it.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
