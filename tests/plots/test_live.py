@@ -1,6 +1,5 @@
 import io
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -10,13 +9,10 @@ from PIL import Image
 
 from tripletlib.datasets.digits import LabelledImages
 from tripletlib.models import MnistNet
-from tripletlib.plots import live
-from tripletlib.plots import training as plotting
-from tripletlib.plots.live import EmbeddingFilm, LiveCurves, to_plane
+from tripletlib.plots import EmbeddingFilm, LiveCurves, live, to_plane
+from tripletlib.plots.style import TEN_COLOURS
 from tripletlib.training.fit import EpochReport
 from tripletlib.training.history import History
-
-mpl.use("agg")
 
 
 @pytest.fixture
@@ -68,7 +64,7 @@ def test_the_animation_keeps_every_digits_colour(tmp_path):
         shown = np.asarray(animation.convert("RGB"), dtype=int)
     with Image.open(tmp_path / "scatter" / "epoch_002.png") as frame:
         drawn = np.asarray(frame.convert("RGB"), dtype=int)
-    for colour in (*plotting.TEN_COLOURS, "black", "white"):
+    for colour in (*TEN_COLOURS, "black", "white"):
         rgb = np.round(255 * np.array(to_rgb(colour)))
         pure = (drawn == rgb).all(axis=2)
         assert pure.any(), colour

@@ -1,28 +1,14 @@
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tripletlib.plots import ranking as plotting_neighbours
+from tripletlib import plots
 
-mpl.use("agg")
 POINTS = np.array([[0.0, 0], [1, 0], [0, 1]])
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def ax():
-    return plt.figure().gca()
 
 
 def test_members_of_a_group_are_ringed_and_all_points_named(ax):
     groups = {"near": [0, 1], "friends": [0]}
-    plotting_neighbours.draw_members(ax, POINTS, ["q", "a", "b"], groups, "title")
+    plots.draw_members(ax, POINTS, ["q", "a", "b"], groups, "title")
     assert [text.get_text() for text in ax.texts] == ["q", "a", "b"]
     near, friends = ax.collections[1:]
     assert near.get_offsets().tolist() == [[0, 0], [1, 0]]
@@ -31,7 +17,7 @@ def test_members_of_a_group_are_ringed_and_all_points_named(ax):
 
 
 def test_discs_have_areas_in_proportion_and_nothing_has_none(ax):
-    plotting_neighbours.draw_values(ax, POINTS, ["q", "a", "b"], np.array([0.5, 0, 0.25]), "title")
+    plots.draw_values(ax, POINTS, ["q", "a", "b"], np.array([0.5, 0, 0.25]), "title")
     areas = ax.collections[1].get_sizes()
     assert areas[0] == pytest.approx(2 * areas[2])
     assert areas[1] == 0
@@ -42,6 +28,6 @@ def test_discs_have_areas_in_proportion_and_nothing_has_none(ax):
 
 
 def test_small_values_are_drawn_but_not_written(ax):
-    plotting_neighbours.draw_values(ax, POINTS, ["q", "a", "b"], np.array([1, 0.09, 0]), "title")
+    plots.draw_values(ax, POINTS, ["q", "a", "b"], np.array([1, 0.09, 0]), "title")
     assert [text.get_text() for text in ax.texts] == ["q 1.00", "a", "b"]
     assert ax.collections[1].get_sizes()[1] > 0

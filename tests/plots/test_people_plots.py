@@ -1,20 +1,10 @@
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.patches import Rectangle
 
+from tripletlib import plots
 from tripletlib.models import LuNet
-from tripletlib.plots import people as plotting_reid
-
-mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def pictures(count, size=(8, 4)):
@@ -24,7 +14,7 @@ def pictures(count, size=(8, 4)):
 
 
 def test_a_contact_sheet_is_a_table_of_pictures():
-    figure = plotting_reid.draw_contact_sheet(pictures(6), ["a", "b"], ["1", "2", "3"], "title")
+    figure = plots.draw_contact_sheet(pictures(6), ["a", "b"], ["1", "2", "3"], "title")
     (ax,) = figure.axes
     sheet = ax.images[0].get_array()
     assert sheet.shape == (16, 12, 3)
@@ -37,10 +27,8 @@ def test_a_contact_sheet_is_a_table_of_pictures():
 
 def test_right_and_wrong_differ_by_mark_colour_and_frame():
     right = np.array([True, False, True])
-    ranking = plotting_reid.Ranking(
-        pictures(1)[0], pictures(3), right, ["here", "there", "far"], "query 7"
-    )
-    figure = plotting_reid.draw_rankings([ranking, ranking], "title")
+    ranking = plots.Ranking(pictures(1)[0], pictures(3), right, ["here", "there", "far"], "query 7")
+    figure = plots.draw_rankings([ranking, ranking], "title")
     query, *found = figure.axes[:4]
     assert len(figure.axes) == 8
     assert query.get_title() == "query 7"
@@ -53,63 +41,55 @@ def test_right_and_wrong_differ_by_mark_colour_and_frame():
 
 
 def test_junk_is_faded_and_has_no_rank():
-    ranking = plotting_reid.Ranking(
+    ranking = plots.Ranking(
         pictures(1)[0], pictures(3), np.array([True, True, False]), "abc", "q", np.array([0, 1, 7])
     )
-    _, junk, right, wrong = plotting_reid.draw_rankings([ranking], "title").axes
-    assert [ax.get_title() for ax in (junk, right, wrong)] == ["– ", "✓ 1", "✗ 7"]
+    _, junk, right, wrong = plots.draw_rankings([ranking], "title").axes
+    assert [ax.get_title() for ax in (junk, right, wrong)] == ["–", "✓ 1", "✗ 7"]
     assert [ax.get_xlabel() for ax in (junk, right, wrong)] == ["a", "b", "c"]
     assert junk.images[0].get_alpha() < right.images[0].get_alpha() == 1
     frames = {str(ax.spines["left"].get_linestyle()) for ax in (junk, right, wrong)}
     assert len(frames) == 3
 
 
-def test_ten_people_have_ten_marks_and_a_name_each():
+def test_ten_people_have_ten_marks_and_a_name_each(ax):
     pids = np.repeat(np.arange(20, 30), 3)
     points = np.random.default_rng(0).normal(size=(30, 2))
-    ax = plotting_reid.draw_people(plt.figure().gca(), points, pids, "title")
+    plots.draw_people(ax, points, pids, "title")
     _, names = ax.get_legend_handles_labels()
     assert names == [str(pid) for pid in range(20, 30)]
     marks = {collection.get_paths()[0].vertices.tobytes() for collection in ax.collections}
     assert len(marks) == 10
 
 
-def test_the_shapes_of_the_papers_network():
-    stages = plotting_reid.trace(LuNet())
-    pools = [stage for stage in stages if stage.kind == "max-pooling"]
-    assert [(stage.channels, stage.size) for stage in pools] == [
-        (128, (64, 32)),
-        (256, (32, 16)),
-        (256, (16, 8)),
-        (512, (8, 4)),
-        (512, (4, 2)),
-    ]
-    assert stages[0] == plotting_reid.Stage("convolution", 128, (128, 64))
-    assert sum(stage.kind == "residual block" for stage in stages) == 12
-    assert [stage.channels for stage in stages if stage.size is None] == [1024, 512, 128]
+def drawn_layers(model):
+    """Kind and channels of each drawn layer, and the sizes of the maps that are written."""
+    (ax,) = plots.draw_network(model, "title").axes
+    kinds = {patch.get_facecolor(): patch.get_label() for patch in ax.get_legend().get_patches()}
+    boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    texts = [text.get_text() for text in ax.texts]
+    channels = [int(text) for text in texts if "×" not in text]
+    found = [kinds.get(box.get_facecolor(), "image") for box in boxes]
+    return list(zip(found, channels, strict=True)), [text for text in texts if "×" in text]
+
+
+def test_the_papers_network_is_drawn_layer_by_layer():
+    layers, sizes = drawn_layers(LuNet())
+    assert layers[:2] == [("image", 3), ("convolution", 128)]
+    assert [n for kind, n in layers if kind == "max-pooling"] == [128, 256, 256, 512, 512]
+    assert [n for kind, n in layers if kind == "linear"] == [512, 128]
+    assert [n for kind, n in layers if kind == "flatten"] == [1024]
+    assert sum(kind == "residual block" for kind, _ in layers) == 12
+    assert sizes == ["128×64", "64×32", "32×16", "16×8", "8×4", "4×2"]
 
 
 @pytest.mark.parametrize("original", [False, True])
-def test_tracing_leaves_the_network_as_it_was(original):
+def test_drawing_leaves_the_network_as_it_was(original):
     model = LuNet(8, 0.125, (64, 32), original).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    stages = plotting_reid.trace(model)
-    assert stages[-1].channels == 8
+    layers, sizes = drawn_layers(model)
+    assert layers[-1] == ("linear", 8)
+    assert sizes[0] == "64×32"
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(layer._forward_hooks for layer in model.modules())
-
-
-def test_every_layer_is_drawn_with_its_channels():
-    model = LuNet(8, 0.125, (64, 32))
-    figure = plotting_reid.draw_network(model, "title")
-    (ax,) = figure.axes
-    shown = [text.get_text() for text in ax.texts]
-    channels = [str(stage.channels) for stage in plotting_reid.trace(model)]
-    boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    assert len(boxes) == len(channels) + 1
-    assert all(text.get_fontsize() >= 9 for text in ax.texts)
-    assert [text for text in shown if "×" not in text] == ["3", *channels]
-    assert [text for text in shown if "×" in text] == [
-        "64×32", "32×16", "16×8", "8×4", "4×2", "2×1",
-    ]  # fmt: skip

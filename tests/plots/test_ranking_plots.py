@@ -8,18 +8,10 @@ from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiments.retrieval import Retrieval
 from tripletlib.plots import ranking as plotting_ranking
 
-mpl.use("agg")
-
 # pid and camera of each gallery picture, nearest to query 0 (person 1, camera 1) first
 GALLERY = [(1, 1), (-1, 2), (0, 3), (1, 2), (2, 1), (1, 3), (3, 2), (2, 3)]
 RIGHT_HONEST, JUNK_HONEST = [3, 5], [0, 1]
 RIGHT_KIND, JUNK_KIND = [0, 3, 5], [1, 2]
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def table(pids, camids, positions):

@@ -1,26 +1,11 @@
 from itertools import pairwise
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
+from tripletlib import plots
 from tripletlib.evaluation import average_precision
-from tripletlib.plots import scores as plotting_scores
-
-mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def ax():
-    return plt.figure().gca()
 
 
 def area(polygon):
@@ -30,7 +15,7 @@ def area(polygon):
 
 
 def test_a_cmc_curve_begins_at_rank_1_and_names_it(ax):
-    plotting_scores.draw_cmc(ax, {"one": np.array([0.5, 0.75]), "two": np.array([0.6, 0.9])}, "t")
+    plots.draw_cmc(ax, {"one": np.array([0.5, 0.75]), "two": np.array([0.6, 0.9])}, "t")
     assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2], [1, 2]]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.75], [0.6, 0.9]]
     assert [line.get_label() for line in ax.lines] == ["one: rank-1 50.0%", "two: rank-1 60.0%"]
@@ -40,13 +25,19 @@ def test_a_cmc_curve_begins_at_rank_1_and_names_it(ax):
 
 
 def test_curves_differ_by_mark_line_and_colour():
-    colours, marks, lines = zip(*plotting_scores.SERIES, strict=True)
+    colours, marks, lines = zip(*plots.SERIES, strict=True)
     assert len(set(colours)) == len(set(marks)) == len(colours)
     assert all(one != other for one, other in pairwise(lines))
 
 
+def test_verdicts_differ_by_more_than_colour():
+    styles = plots.VERDICT_STYLES.values()
+    assert len({(style.mark, style.line) for style in styles}) == len(styles)
+    assert len({plots.BQPLOT_MARKERS[style.marker] for style in styles}) == len(styles)
+
+
 def test_queries_without_a_right_answer_are_in_no_histogram(ax):
-    plotting_scores.draw_precisions(ax, {"one": np.array([0.02, 1.0, np.nan, 0.98])}, "title")
+    plots.draw_precisions(ax, {"one": np.array([0.02, 1.0, np.nan, 0.98])}, "title")
     counts, edges, _ = ax.patches[0].get_data()
     assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)
     assert (edges[0], edges[-1]) == (0, 1)
@@ -57,7 +48,7 @@ def test_queries_without_a_right_answer_are_in_no_histogram(ax):
 @pytest.mark.parametrize("places", [[1, 5, 9], [1], [3], [2, 3, 4], [1, 2, 3]])
 def test_the_shaded_area_is_the_average_precision(ax, rule, places):
     right = np.isin(np.arange(1, 11), places)
-    plotting_scores.draw_precision_recall(ax, right, rule, "title")
+    plots.draw_precision_recall(ax, right, rule, "title")
     shaded = [area(path.vertices[:-1]) for strip in ax.collections for path in strip.get_paths()]
     assert len(shaded) == len(places)
     assert sum(shaded) == pytest.approx(average_precision(right, rule=rule))
@@ -65,13 +56,13 @@ def test_the_shaded_area_is_the_average_precision(ax, rule, places):
 
 def test_a_list_without_a_right_answer_has_no_curve(ax):
     with pytest.raises(ValueError, match="10"):
-        plotting_scores.draw_precision_recall(ax, np.zeros(10, bool), "rectangle", "title")
+        plots.draw_precision_recall(ax, np.zeros(10, bool), "rectangle", "title")
 
 
 def test_distances_are_densities_over_one_scale(ax):
     rng = np.random.default_rng(0)
     right, wrong = rng.uniform(0, 1, 30), rng.uniform(0, 4, (50, 20))
-    plotting_scores.draw_distances(ax, right, wrong, "title")
+    plots.draw_distances(ax, right, wrong, "title")
     curves = [patch.get_data() for patch in ax.patches]
     assert all(np.dot(data.values, np.diff(data.edges)) == pytest.approx(1) for data in curves)
     assert len({tuple(data.edges) for data in curves}) == 1
@@ -82,7 +73,7 @@ def test_distances_are_densities_over_one_scale(ax):
 def test_a_sweep_writes_its_scores_and_frames_the_best():
     scores = np.arange(12).reshape(2, 3, 2) / 100
     scores[0, 1, 1] = 0.5
-    figure = plotting_scores.draw_sweep(scores, [5, 10, 20], [1, 6], [0.0, 0.3], "title")
+    figure = plots.draw_sweep(scores, [5, 10, 20], [1, 6], [0.0, 0.3], "title")
     left, right, _ = figure.axes
     assert [text.get_text() for text in left.texts] == ["0.0", "1.0", "2.0", "50.0", "4.0", "5.0"]
     assert (left.get_title(), right.get_title()) == ("λ = 0", "λ = 0.3")
@@ -94,12 +85,12 @@ def test_a_sweep_writes_its_scores_and_frames_the_best():
 
 def test_a_sweep_of_another_shape_names_both():
     with pytest.raises(ValueError, match=r"\(1, 2, 3\), got \(2, 3\)"):
-        plotting_scores.draw_sweep(np.zeros((2, 3)), [1, 2], [1, 2, 3], [0.3], "title")
+        plots.draw_sweep(np.zeros((2, 3)), [1, 2], [1, 2, 3], [0.3], "title")
 
 
 def test_a_list_is_a_row_of_marked_boxes(ax):
     lists = {"one": np.array([True, False]), "two": np.array([False, False])}
-    plotting_scores.draw_lists(ax, lists, "title", ["ab", "cd"])
+    plots.draw_lists(ax, lists, "title", ["ab", "cd"])
     assert [text.get_text() for text in ax.texts] == ["a\n✓", "b\n✗", "c\n✗", "d\n✗"]
     frames = [patch for patch in ax.patches if not patch.get_fill()]
     assert frames[0].get_edgecolor() != frames[1].get_edgecolor() == frames[2].get_edgecolor()
@@ -110,7 +101,7 @@ def test_a_list_is_a_row_of_marked_boxes(ax):
 
 def test_growth_has_a_line_for_each_name_and_a_tick_for_each_size(ax):
     curves = {"slow": np.array([3.0, 48]), "fast": np.array([2.0, 8])}
-    plotting_scores.draw_growth(ax, [250, 1000], curves, "title", "MB")
+    plots.draw_growth(ax, [250, 1000], curves, "title", "MB")
     assert [line.get_label() for line in ax.lines] == ["slow", "fast"]
     assert ax.lines[0].get_ydata().tolist() == [3, 48]
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
@@ -119,7 +110,7 @@ def test_growth_has_a_line_for_each_name_and_a_tick_for_each_size(ax):
 
 
 def test_growth_over_many_decades_has_a_tick_for_each(ax):
-    plotting_scores.draw_growth(ax, [1, 2], {"one": np.array([0.7, 4300])}, "title", "GB")
+    plots.draw_growth(ax, [1, 2], {"one": np.array([0.7, 4300])}, "title", "GB")
     ax.figure.canvas.draw()
     low, high = ax.get_ylim()
     texts = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
@@ -128,8 +119,8 @@ def test_growth_over_many_decades_has_a_tick_for_each(ax):
 
 
 def test_shares_are_in_percent(ax):
-    plotting_scores.draw_cmc(ax, {"one": np.array([0.5, 0.75])}, "title")
+    plots.draw_cmc(ax, {"one": np.array([0.5, 0.75])}, "title")
     assert ax.yaxis.get_major_formatter()(0.5) == "50%"
     ax.clear()
-    plotting_scores.draw_precisions(ax, {"one": np.array([0.1, 0.9])}, "title")
+    plots.draw_precisions(ax, {"one": np.array([0.1, 0.9])}, "title")
     assert ax.xaxis.get_major_formatter()(0.5) == "50%"

@@ -1,19 +1,10 @@
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from tripletlib.plots import training as plotting
+from tripletlib import plots
 from tripletlib.training.history import History
-
-mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -32,16 +23,16 @@ def history():
 
 def test_a_batch_is_drawn_one_identity_a_row():
     images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(4, 2).repeat(4, 3)
-    figure = plotting.draw_batch(images, np.array([3, 3, 3, 8, 8, 8]), "title")
+    figure = plots.draw_batch(images, np.array([3, 3, 3, 8, 8, 8]), "title")
     assert [ax.get_ylabel() for ax in figure.axes] == ["3", "8"]
     second_row = figure.axes[1].images[0].get_array()
     assert second_row[0, ::4].tolist() == [3, 4, 5]
 
 
-def test_each_identity_is_named_and_has_its_own_mark():
+def test_each_identity_is_named_and_has_its_own_mark(ax):
     points = np.random.default_rng(0).normal(size=(30, 2))
     labels = np.repeat([0, 4, 7], 10)
-    ax = plotting.draw_embedding(plt.figure().gca(), points, labels, "title")
+    plots.draw_embedding(ax, points, labels, "title")
     assert [text.get_text() for text in ax.texts] == ["0", "4", "7"]
     marks = {collection.get_paths()[0].vertices.tobytes() for collection in ax.collections}
     assert len(marks) == 3
@@ -53,7 +44,7 @@ def draw_names(medians):
     labels = np.arange(10).repeat(5)
     cross = np.array([[0, 0], [0.3, 0], [-0.3, 0], [0, 0.3], [0, -0.3]])
     points = medians[labels] + np.tile(cross, (10, 1))
-    ax = plotting.draw_embedding(axes[0], points, labels, "title")
+    ax = plots.draw_embedding(axes[0], points, labels, "title")
     figure.canvas.draw()
     circles = [text.get_bbox_patch().get_window_extent() for text in ax.texts]
     centres = [((circle.x0 + circle.x1) / 2, (circle.y0 + circle.y1) / 2) for circle in circles]
@@ -77,13 +68,16 @@ def test_names_with_room_stand_at_their_medians():
     assert not any(text.arrow_patch for text in ax.texts)
 
 
-def test_ten_digits_have_ten_colours_and_ten_marks():
-    assert len(set(plotting.TEN_COLOURS)) == len(set(plotting.TEN_MARKERS)) == 10
+def test_ten_digits_have_ten_colours_and_ten_marks(ax):
+    plots.draw_embedding(ax, np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 10, "t")
+    marks = {part.get_paths()[0].vertices.tobytes() for part in ax.collections}
+    colours = {part.get_facecolor().tobytes() for part in ax.collections}
+    assert len(marks) == len(colours) == 10
 
 
 @pytest.mark.parametrize(("margin", "packed"), [(0.5, 0.5), ("soft", np.log(2))])
 def test_the_log_shows_where_a_collapsed_training_would_stand(history, margin, packed):
-    loss, active, norms, distances = plotting.draw_history(history, margin).axes
+    loss, active, norms, distances = plots.draw_history(history, margin).axes
     heights = [line.get_ydata()[0] for line in loss.lines if line.get_linestyle() == ":"]
     assert heights == pytest.approx([packed])
     assert len(loss.lines[0].get_xdata()) == 120
@@ -91,8 +85,8 @@ def test_the_log_shows_where_a_collapsed_training_would_stand(history, margin, p
 
 
 def test_no_legend_lies_on_the_curves(history):
-    figure = plotting.draw_history(history, 0.5)
-    comparison = plotting.draw_histories({"one": (history, 0.5), "other": (history, "soft")})
+    figure = plots.draw_history(history, 0.5)
+    comparison = plots.draw_histories({"one": (history, 0.5), "other": (history, "soft")})
     for drawn in (figure, comparison):
         drawn.canvas.draw()
         legends = [ax.get_legend() for ax in drawn.axes] + drawn.legends
@@ -102,7 +96,7 @@ def test_no_legend_lies_on_the_curves(history):
 
 
 def test_trainings_are_compared_by_their_distance_from_a_single_point(history):
-    figure = plotting.draw_histories({"hinge": (history, 0.5), "soft": (history, "soft")})
+    figure = plots.draw_histories({"hinge": (history, 0.5), "soft": (history, "soft")})
     losses, distances = figure.axes
     hinge, soft, one_point = losses.lines
     assert one_point.get_ydata()[0] == 1

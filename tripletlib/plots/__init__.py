@@ -17,8 +17,6 @@ from tripletlib.plots.ranking import (
     save_ranking_pictures,
 )
 from tripletlib.plots.scores import (
-    MARKS,
-    SERIES,
     draw_cmc,
     draw_distances,
     draw_growth,
@@ -27,32 +25,35 @@ from tripletlib.plots.scores import (
     draw_precisions,
     draw_sweep,
 )
-from tripletlib.plots.training import (
+from tripletlib.plots.style import (
     BLACK,
     BLUE,
+    BQPLOT_MARKERS,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
+    SERIES,
     SKY,
+    VERDICT_STYLES,
     VERMILION,
-    draw_batch,
-    draw_embedding,
-    draw_histories,
-    draw_history,
+    show_answer,
+    show_picture,
     use_notebook_style,
 )
+from tripletlib.plots.training import draw_batch, draw_embedding, draw_histories, draw_history
 
 __all__ = [
     "BLACK",
     "BLUE",
+    "BQPLOT_MARKERS",
     "GREEN",
     "GREY",
-    "MARKS",
     "ORANGE",
     "PURPLE",
     "SERIES",
     "SKY",
+    "VERDICT_STYLES",
     "VERMILION",
     "EmbeddingFilm",
     "LiveCurves",
@@ -78,6 +79,8 @@ __all__ = [
     "draw_sweep",
     "draw_values",
     "save_ranking_pictures",
+    "show_answer",
+    "show_picture",
     "to_plane",
     "use_notebook_style",
 ]

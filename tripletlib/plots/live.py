@@ -16,7 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from tripletlib.datasets import LabelledImages
 from tripletlib.embedding import embed
 from tripletlib.losses import Margin
-from tripletlib.plots.training import TEN_COLOURS, draw_embedding, draw_history
+from tripletlib.plots.style import TEN_COLOURS
+from tripletlib.plots.training import draw_embedding, draw_history
 from tripletlib.runtime import explained_writing, in_live_notebook
 from tripletlib.training import EpochReport
 

@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import DISTRACTOR, RankedGallery, average_precision, rank_gallery
 from tripletlib.experiments import Retrieval
-from tripletlib.plots.people import Ranking, Verdict, draw_answer, draw_rankings, show_picture
-from tripletlib.plots.scores import SERIES
-from tripletlib.plots.training import BLACK, BLUE, SKY
+from tripletlib.plots.people import Ranking, draw_rankings
+from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, show_answer, show_picture
 from tripletlib.reranking import k_reciprocal
 
 Protocol = Literal["market1501", "original"]
@@ -215,13 +214,13 @@ def draw_hardest(
         order, right = order[~junk], right[~junk]
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)
-        places: dict[Verdict, int] = {
+        places = {
             "wrong": int(np.argmin(right)),  # the first that is not right
             "right": int(np.flatnonzero(right)[-1]),
         }
         for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
             text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
-            draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
+            show_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
     for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
         ax.set_ylabel(name)
     figure.suptitle(title)

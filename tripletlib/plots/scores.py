@@ -13,19 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
 from tripletlib.evaluation import Rule, precision_recall
-from tripletlib.plots.training import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, VERDICT_STYLES, VERMILION
 
-SERIES = (
-    (BLUE, "o", "-"),
-    (ORANGE, "^", "--"),
-    (GREEN, "s", "-."),
-    (PURPLE, "D", ":"),
-    (BLACK, "v", "-"),
-    (SKY, "P", "--"),
-    (VERMILION, "X", "-."),
-)
-
-MARKS = {True: "✓", False: "✗"}
 _PERCENT = "{x:.0%}"
 _DECADES_ONLY = 200  # from this ratio on an axis shows powers of ten, below also 2 and 5 times them
 
@@ -98,7 +87,9 @@ def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -
         ax.fill_between(ends, heights, color=SKY, alpha=0.5, ec=BLUE, hatch="//", lw=1)
     ax.plot(recall, precision, ".:", color=BLACK, lw=1, label="after each place")
     answers = np.concatenate([[False], right])
-    ax.plot(recall[answers], precision[answers], "o", color=GREEN, ms=8, label="at a right answer")
+    _, colour, _, marker = VERDICT_STYLES["right"]
+    at_right = recall[answers], precision[answers]
+    ax.plot(*at_right, marker, color=colour, ms=8, label="at a right answer")
     ax.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.08))
     ax.legend(loc="upper right")
     return ax
@@ -114,11 +105,8 @@ def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -
         title: stands above the axes.
     """
     edges = np.linspace(0, max(float(right.max()), float(wrong.max())), 61)
-    looks = (
-        ("right", right, GREEN, "-", None),
-        ("wrong", wrong, VERMILION, "--", "//"),
-    )
-    for name, distances, colour, line, hatch in looks:
+    for name, distances, hatch in (("right", right, None), ("wrong", wrong, "//")):
+        _, colour, line, _ = VERDICT_STYLES[name]
         density, _ = np.histogram(distances, edges, density=True)
         label = f"{name}: {distances.size:,} pairs"
         ax.stairs(density, edges, fill=True, fc=colour, ec=colour, alpha=0.2, hatch=hatch)
@@ -186,12 +174,10 @@ def draw_lists(
         title: stands above the axes.
         names: for each list G short texts, which stand in the boxes above the marks.
     """
-    looks = {True: (GREEN, ""), False: (VERMILION, "///")}
     for row, right in enumerate(lists.values()):
         for place, good in enumerate(right):
-            colour, hatch = looks[bool(good)]
-            mark = MARKS[bool(good)]
-            corner = (place + 0.54, row - 0.4)
+            mark, colour, _, _ = VERDICT_STYLES["right" if good else "wrong"]
+            corner, hatch = (place + 0.54, row - 0.4), "" if good else "///"
             ax.add_patch(Rectangle(corner, 0.92, 0.8, fc=colour, ec=colour, alpha=0.2, hatch=hatch))
             ax.add_patch(Rectangle(corner, 0.92, 0.8, fill=False, ec=colour, lw=2))
             text = f"{names[row][place]}\n{mark}" if names else mark

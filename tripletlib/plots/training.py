@@ -1,8 +1,4 @@
-"""Every static figure. A function draws on the axes it is given and returns them.
-
-Colours are Okabe and Ito's, told apart by all common kinds of colour vision; right and wrong
-differ by a mark too, never by colour alone.
-"""
+"""Figures of a training: the batch, the embeddings, the log."""
 
 from collections.abc import Mapping
 
@@ -11,36 +7,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tripletlib.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SERIES,
+    SKY,
+    TEN_COLOURS,
+    clear_axes,
+    scatter_identities,
+)
 from tripletlib.training import PERCENTILES, History
 
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
-GREY = "#8C8C8C"
-
-
-def use_notebook_style() -> None:
-    """Sets font sizes, grid and resolution for figures that are read in a notebook page."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 96,
-            "figure.constrained_layout.use": True,
-            "font.size": 11,
-            "axes.titlesize": 12,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "image.cmap": "gray",
-        }
-    )
-
-
-# Paul Tol's "muted" scheme and a grey: ten colours for ten digits.
-TEN_COLOURS = (
-    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
-    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
-)  # fmt: skip
-TEN_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "*", ">")
 NAME_SIZE = 21  # points, a name's circle in `draw_embedding` and some air around it
 
 
@@ -57,10 +36,8 @@ def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
     figure, axes = plt.subplots(identities, figsize=(6, 0.45 * identities + 0.4))
     for ax, row, label in zip(axes, rows, labels[:: rows.shape[1]], strict=True):
         ax.imshow(np.concatenate(row, axis=1), cmap="gray_r", aspect="equal")
-        ax.set(xticks=[], yticks=[])
+        clear_axes(ax)
         ax.set_ylabel(str(label), rotation=0, va="center", ha="right")
-        ax.spines[:].set_visible(False)
-        ax.grid(False)
     figure.suptitle(title)
     figure.supylabel("identity (here: the digit)")
     return figure
@@ -79,11 +56,7 @@ def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str)
         title: stands above the axes.
     """
     names = np.unique(labels)
-    for label, colour, marker in zip(names, TEN_COLOURS, TEN_MARKERS, strict=False):
-        mine = points[labels == label]
-        ax.scatter(
-            mine[:, 0], mine[:, 1], s=9, color=colour, marker=marker, alpha=0.5, linewidths=0
-        )
+    scatter_identities(ax, points, labels, s=9, alpha=0.5, linewidths=0)
     ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
     ax.set_aspect("equal", adjustable="datalim")
     _name_identities(ax, names, np.stack([np.median(points[labels == name], 0) for name in names]))
@@ -192,10 +165,7 @@ def draw_histories(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
     """
     figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
-    for (name, (history, margin)), colour, marker in zip(
-        runs.items(), colours, TEN_MARKERS, strict=False
-    ):
+    for (name, (history, margin)), (colour, marker, _) in zip(runs.items(), SERIES, strict=False):
         look = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
         smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid") / _packed(margin)
         losses.plot(history["step"][-len(smooth) :], smooth, **look)
