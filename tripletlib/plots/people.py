@@ -24,8 +24,8 @@ from tripletlib.plots.style import (
     PURPLE,
     SKY,
     clear_axes,
+    draw_answer,
     scatter_identities,
-    show_answer,
     show_picture,
 )
 
@@ -106,7 +106,7 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
             row[1:], ranking.found, ranking.right, ranks, ranking.captions, strict=True
         ):
             verdict = "junk" if rank == 0 else "right" if right else "wrong"
-            show_answer(ax, image, verdict, f"{rank or ''}\n{caption}")
+            draw_answer(ax, image, verdict, f"{rank or ''}\n{caption}")
     figure.suptitle(title)
     return figure
 

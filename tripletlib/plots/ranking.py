@@ -18,7 +18,7 @@ from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import DISTRACTOR, RankedGallery, average_precision, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
-from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, show_answer, show_picture
+from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_picture
 from tripletlib.reranking import k_reciprocal
 
 Protocol = Literal["market1501", "original"]
@@ -220,7 +220,7 @@ def draw_hardest(
         }
         for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
             text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
-            show_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
+            draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
     for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
         ax.set_ylabel(name)
     figure.suptitle(title)

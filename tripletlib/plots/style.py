@@ -111,7 +111,7 @@ def show_picture(ax: Axes, image: np.ndarray) -> None:
     clear_axes(ax)
 
 
-def show_answer(ax: Axes, image: np.ndarray, verdict: str, text: str) -> None:
+def draw_answer(ax: Axes, image: np.ndarray, verdict: str, text: str) -> None:
     """Draws a picture in the frame of its verdict, its mark and place above, the rest below.
 
     Args:
