@@ -7,6 +7,7 @@ called synthetic wherever they are shown.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -125,7 +126,7 @@ def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> A
     return ax
 
 
-_LAYERS = {
+_LAYERS: dict[type[nn.Module], tuple[str, str]] = {  # what a layer does, and its colour
     nn.Conv2d: ("convolution", PURPLE),
     nn.MaxPool2d: ("max-pooling", ORANGE),
     nn.Flatten: ("flatten", SKY),
@@ -146,13 +147,13 @@ def draw_network(model: LuNet, title: str) -> Figure:
     """
     height = model.image_size[0]
     figure, ax = plt.subplots(figsize=(11, 3.4))
-    left, before = 0.0, None
-    for colour, channels, *size in [("white", 3, *model.image_size), *_trace(model)]:
+    left, before = 0.0, list[int]()
+    note: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+    for colour, (channels, *size) in [("white", (3, *model.image_size)), *_trace(model)]:
         box_width = 0.35 + 0.09 * math.log2(channels)
         box_height = math.sqrt(size[0] / height) if size else 0.3
         corner, middle = (left, -box_height / 2), left + box_width / 2
         ax.add_patch(Rectangle(corner, box_width, box_height, fc=colour, ec="black", lw=0.6))
-        note = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
         ax.annotate(str(channels), (middle, box_height / 2), (0, 3), **note)
         if size and size != before:
             text = f"{size[0]}×{size[1]}"
@@ -166,12 +167,12 @@ def draw_network(model: LuNet, title: str) -> Figure:
     return figure
 
 
-def _trace(model: LuNet) -> list[tuple[str, *tuple[int, ...]]]:
-    """Colour, channels and, for a map, height and width of what comes out of every layer."""
-    stages: list[tuple[str, *tuple[int, ...]]] = []
+def _trace(model: LuNet) -> list[tuple[str, tuple[int, ...]]]:
+    """Colour of every layer and the shape of what comes out: channels, and a map's two sizes."""
+    stages: list[tuple[str, tuple[int, ...]]] = []
 
     def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        stages.append((_LAYERS.get(type(layer), _RESIDUAL)[1], *output.shape[1:]))
+        stages.append((_LAYERS.get(type(layer), _RESIDUAL)[1], tuple(output.shape[1:])))
 
     hooks = [
         layer.register_forward_hook(note)
