@@ -9,10 +9,9 @@ from lab_driver import SECOND
 from PIL import Image
 from playwright.sync_api import expect
 
-from tripletlib.evaluation import evaluate_embeddings
+from tripletlib.evaluation import evaluate_embeddings, rank_gallery
 from tripletlib.experiments.retrieval import open_retrieval
 from tripletlib.reranking.k_reciprocal import k_reciprocal
-from tripletlib.widgets.answers import judge
 
 RUN_ALL = 400 * SECOND  # the first time, the people are drawn
 TOP = 20
@@ -37,9 +36,8 @@ class Library:
         else:
             row = self.rerank(k1)[index]
         itself = index if kind == "gallery" else None
-        return judge(
-            row, gallery.pids, gallery.camids, query.pids[index], query.camids[index], itself
-        )
+        who, where = query.pids[index], query.camids[index]
+        return rank_gallery(row, who, gallery.pids, where, gallery.camids, leave_out=itself)
 
     def rerank(self, k1):
         if k1 not in self.reranked:

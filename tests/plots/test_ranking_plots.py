@@ -51,14 +51,14 @@ def shades(ranking):
 def test_each_protocol_says_what_is_right_and_what_does_not_count(
     retrieval, row, protocol, right, junk
 ):
-    ranked = plotting_ranking.rank_for(retrieval, 0, row, protocol)
-    assert np.flatnonzero(ranked.right).tolist() == right
-    assert np.flatnonzero(ranked.junk).tolist() == junk
+    ranked = plotting_ranking.rank(retrieval, 0, row, protocol)
+    assert np.flatnonzero(ranked.verdicts == "right").tolist() == right
+    assert np.flatnonzero(ranked.verdicts == "junk").tolist() == junk
 
 
 def test_an_unknown_protocol_is_refused(retrieval, row):
     with pytest.raises(ValueError, match=r"market1501.*original.*'kind'"):
-        plotting_ranking.rank_for(retrieval, 0, row, "kind")
+        plotting_ranking.rank(retrieval, 0, row, "kind")
 
 
 def test_junk_is_left_out_and_the_next_place_moves_up(retrieval, row):

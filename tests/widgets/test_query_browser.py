@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from toy_retrieval import make_retrieval, png
 
+from tripletlib.evaluation import Verdict
 from tripletlib.widgets import query_browser as browser_module
-from tripletlib.widgets.answers import Verdict
 from tripletlib.widgets.browsing import Browsing
 from tripletlib.widgets.cards import Thumbnails
 from tripletlib.widgets.charts import GalleryMap

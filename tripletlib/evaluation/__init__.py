@@ -3,8 +3,10 @@
 from tripletlib.evaluation.multi_query import pool_queries
 from tripletlib.evaluation.protocol import DISTRACTOR, JUNK
 from tripletlib.evaluation.ranking import (
+    Place,
     RankedGallery,
     Rule,
+    Verdict,
     average_precision,
     precision_recall,
     rank_gallery,
@@ -19,9 +21,11 @@ from tripletlib.evaluation.scores import (
 __all__ = [
     "DISTRACTOR",
     "JUNK",
+    "Place",
     "RankedGallery",
     "RetrievalScores",
     "Rule",
+    "Verdict",
     "average_precision",
     "evaluate",
     "evaluate_blocks",

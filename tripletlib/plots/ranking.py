@@ -6,7 +6,7 @@ kinder: it makes a network look better than it is, and is here so that its pictu
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tripletlib.distances import pairwise_distances
-from tripletlib.evaluation import DISTRACTOR, RankedGallery, average_precision, rank_gallery
+from tripletlib.evaluation import RankedGallery, Verdict, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
 from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_picture
@@ -52,33 +52,26 @@ def compute_distances(
     }
 
 
-def rank_for(
+def rank(
     retrieval: Retrieval, index: int, distances: np.ndarray, protocol: Protocol = "market1501"
 ) -> RankedGallery:
-    """Sorts the gallery for one query and says what is right and what does not count.
+    """Ranks the gallery for one query, see `rank_gallery`.
 
     Args:
         retrieval: embedded queries and gallery.
         index: the query.
         distances: of this query to the gallery, `[G]`.
-        protocol: `"market1501"` does not count pid -1 and the query's person in the query's camera;
-            `"original"` does not count pid -1 and distractors (pid 0).
-
-    Returns:
-        Gallery indices, nearest first, and what is right and what is junk in that order; all `[G]`.
+        protocol: what is junk beside pid -1. `"market1501"`: the query's person in the query's
+            camera; `"original"`: distractors (pid 0).
 
     Raises:
         ValueError: an unknown protocol.
     """
-    if protocol not in get_args(Protocol):
-        raise ValueError(f"protocol must be one of {get_args(Protocol)}, got {protocol!r}")
-    query, gallery = retrieval.query, retrieval.gallery
-    who, where = int(query.pids[index]), int(query.camids[index])
-    honest = protocol == "market1501"
-    ranked = rank_gallery(distances, who, gallery.pids, where, gallery.camids, honest)
-    if not honest:
-        ranked = ranked._replace(junk=ranked.junk | (gallery.pids[ranked.order] == DISTRACTOR))
-    return ranked
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
+    query, gallery, honest = retrieval.query, retrieval.gallery, protocol == "market1501"
+    labels = int(query.pids[index]), gallery.pids, int(query.camids[index]), gallery.camids
+    return rank_gallery(distances, *labels, camera_filter=honest, rank_distractors=honest)
 
 
 def rank_pictures(
@@ -97,26 +90,29 @@ def rank_pictures(
         index: the query.
         distances: of this query to the gallery, `[G]`.
         top_k: pictures to take.
-        protocol: what counts, see `rank_for`.
+        protocol: what counts, see `rank`.
         name: of the distances; stands above the query with its AP (rectangle rule).
         show_junk: keep what does not count where the distances put it, without a rank.
 
     Returns:
         The ranking, for `draw_rankings`.
     """
-    order, right, junk = rank_for(retrieval, index, distances, protocol)
-    score = f"AP {average_precision(right[~junk]):.1%}" if right.any() else "no right answer"
-    ranks = np.where(junk, 0, np.cumsum(~junk))
-    shown = np.flatnonzero(~junk | show_junk)[:top_k]  # places in the sorted gallery
-    found = order[shown]
+    ranked = rank(retrieval, index, distances, protocol)
+    precision = ranked.average_precision
+    score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
+    places = ranked.top(top_k, show_junk)[:top_k]
+    found = [place.index for place in places]
     cameras = retrieval.gallery.camids[found]
     return Ranking(
         retrieval.query_images[index],
         retrieval.gallery_images[found],
-        right[shown],
-        [f"cam. {camera}\n{distances[i]:.3g}" for i, camera in zip(found, cameras, strict=True)],
+        np.array([place.verdict == Verdict.RIGHT for place in places]),
+        [
+            f"cam. {camera}\n{place.distance:.3g}"
+            for camera, place in zip(cameras, places, strict=True)
+        ],
         f"{name}\n{score}",
-        ranks[shown],
+        np.array([place.rank for place in places]),
     )
 
 
@@ -135,7 +131,7 @@ def draw_before_after(
         index: the query.
         distances: name to `[Q, G]`, such as `compute_distances` gives.
         top_k: places to show.
-        protocol: what counts, see `rank_for`; the title says which.
+        protocol: what counts, see `rank`; the title says which.
         show_junk: grey what does not count, in place of leaving it out.
     """
     rankings = [
@@ -168,7 +164,7 @@ def save_ranking_pictures(
         folder: where `query_00042.png` and so on go; made if it is missing.
         n_query: queries to draw, all of them if there are fewer.
         top_k: places to show.
-        protocol: what counts, see `rank_for`.
+        protocol: what counts, see `rank`.
         seed: chooses the queries.
         show_junk: grey what does not count, in place of leaving it out.
         distances: name to `[Q, G]`, one row of pictures each; None: `compute_distances`.
@@ -200,7 +196,7 @@ def draw_hardest(
     Args:
         retrieval: queries and gallery with their pictures.
         distances: `[Q, G]`.
-        indices: the queries; each has a right and a wrong answer under Market-1501's protocol.
+        indices: the queries; a place stays empty where one has no right or no wrong answer.
         title: stands above.
 
     Source:
@@ -210,17 +206,19 @@ def draw_hardest(
     size = (columns * 0.9 + 0.8, 5.8)
     figure, axes = plt.subplots(3, columns, figsize=size, squeeze=False, layout="constrained")
     for column, index in zip(axes.T, indices, strict=True):
-        order, right, junk = rank_for(retrieval, index, distances[index])
-        order, right = order[~junk], right[~junk]
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)
+        ranked = rank(retrieval, index, distances[index])
         places = {
-            "wrong": int(np.argmin(right)),  # the first that is not right
-            "right": int(np.flatnonzero(right)[-1]),
+            "wrong": ranked.nearest_wrong(),
+            "right": ranked.farthest_right(),
         }
         for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
-            text = f"{place + 1}\n{distances[index, order[place]]:.3g}"
-            draw_answer(ax, retrieval.gallery_images[order[place]], verdict, text)
+            if place is None:
+                ax.axis("off")
+                continue
+            text = f"{place.rank}\n{place.distance:.3g}"
+            draw_answer(ax, retrieval.gallery_images[place.index], verdict, text)
     for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
         ax.set_ylabel(name)
     figure.suptitle(title)

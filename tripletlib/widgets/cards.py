@@ -9,8 +9,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from tripletlib.evaluation import DISTRACTOR
-from tripletlib.widgets.answers import Answers, Place, Verdict
+from tripletlib.evaluation import DISTRACTOR, Place, RankedGallery, Verdict
 from tripletlib.widgets.browsing import Browsing
 from tripletlib.widgets.lookup import Asked, Sight
 from tripletlib.widgets.pictures import Card, Group
@@ -161,7 +160,7 @@ class Words:
             groups.insert(0, self._group(sight, sight.before, title, old - new, new, leads_to=True))
         return groups
 
-    def why_group(self, answers: Answers) -> Group:
+    def why_group(self, answers: RankedGallery) -> Group:
         """The two pictures that say why a ranking is as good or bad as it is."""
         places = answers.nearest_wrong(), answers.farthest_right()
         cards = [self.place_card(place) for place in places if place is not None]
@@ -172,7 +171,7 @@ class Words:
     def _group(
         self,
         sight: Sight,
-        answers: Answers,
+        answers: RankedGallery,
         title: str,
         gained: np.ndarray | None = None,
         new: np.ndarray | None = None,
@@ -190,7 +189,7 @@ class Words:
             cards.append(self.place_card(place, moved, words))
         return Group(cards, title, "The gallery has no other picture.")
 
-    def _title(self, title: str, answers: Answers) -> str:
+    def _title(self, title: str, answers: RankedGallery) -> str:
         has_answer = bool(answers.first_right)
         return f"{title} · AP {percent(answers.average_precision)}" if has_answer else title
 
@@ -219,7 +218,7 @@ def facts(sight: Sight) -> str:
     return f'<div class="facts">{"".join(tiles)}</div>'
 
 
-def why_sentences(answers: Answers, reranked: bool = False) -> str:
+def why_sentences(answers: RankedGallery, reranked: bool = False) -> str:
     """Nearest wrong and farthest right answer, as HTML.
 
     Args:

@@ -8,8 +8,8 @@ import ipywidgets
 import numpy as np
 from sklearn.decomposition import PCA
 
+from tripletlib.evaluation import Place, RankedGallery, Verdict
 from tripletlib.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
-from tripletlib.widgets.answers import Answers, Place, Verdict
 from tripletlib.widgets.messages import Messages
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
@@ -164,7 +164,7 @@ class PrecisionRecallCurve:
         )
         self.widget.add_class("browser-curve")
 
-    def show(self, *lists: Answers | None) -> None:
+    def show(self, *lists: RankedGallery | None) -> None:
         """Draws the curves of the answers by distance and re-ranked; None for no curve."""
         for line, answers in zip(self._lines, lists, strict=True):
             curve = None if answers is None else answers.curve()

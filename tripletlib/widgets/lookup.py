@@ -12,9 +12,9 @@ import torch
 from tripletlib.datasets import decode_image
 from tripletlib.distances import paired_distances
 from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import RankedGallery, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.reranking import NeighbourIndex
-from tripletlib.widgets.answers import Answers, judge
 
 Kind = Literal["query", "gallery", "upload"]
 K_MAX = 40  # the largest k1 and k2 on offer
@@ -88,11 +88,11 @@ class Sight:
 
     asked: Asked
     options: Options
-    before: Answers
-    after: Answers | None
+    before: RankedGallery
+    after: RankedGallery | None
 
     @property
-    def answers(self) -> Answers:
+    def answers(self) -> RankedGallery:
         """The ranking that counts: re-ranked if that is switched on."""
         return self.before if self.after is None else self.after
 
@@ -167,10 +167,10 @@ class Lookup:
         table = self._table(asked)
         return int(table.pids[asked.index]), int(table.camids[asked.index])
 
-    def _judge(self, asked: Asked, distances: np.ndarray) -> Answers:
+    def _judge(self, asked: Asked, distances: np.ndarray) -> RankedGallery:
         gallery, (pid, camid) = self.retrieval.gallery, self.pid_and_camid(asked)
         itself = asked.index if asked.kind == "gallery" else None
-        return judge(distances, gallery.pids, gallery.camids, pid, camid, itself)
+        return rank_gallery(distances, pid, gallery.pids, camid, gallery.camids, leave_out=itself)
 
     def _distances(self, asked: Asked) -> np.ndarray:
         self._check(asked)

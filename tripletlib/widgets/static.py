@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
+from tripletlib.evaluation import Place, RankedGallery, Verdict
 from tripletlib.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
-from tripletlib.widgets.answers import Answers, Place, Verdict
 from tripletlib.widgets.browsing import Browsing
 from tripletlib.widgets.lookup import Asked
 
@@ -122,7 +122,7 @@ def _draw_row(
             ax.images[0].set_alpha(0.4)
 
 
-def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
+def _draw_facts(ax: Axes, lists: list[tuple[str, RankedGallery]]) -> None:
     ax.axis("off")
     lines = [
         f"{name}: AP {answers.average_precision:.1%}, first right at rank {answers.first_right}"
@@ -136,7 +136,7 @@ def _draw_facts(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
     ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
 
 
-def _draw_curve(ax: Axes, lists: list[tuple[str, Answers]]) -> None:
+def _draw_curve(ax: Axes, lists: list[tuple[str, RankedGallery]]) -> None:
     for (name, answers), (colour, style) in zip(lists, ((BLUE, "-"), (ORANGE, "--")), strict=False):
         curve = answers.curve()
         assert curve is not None  # drawn only where there is a right answer

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tripletlib.evaluation.ranking import average_precision
-from tripletlib.widgets.answers import Verdict, judge
+from tripletlib.evaluation import Verdict, average_precision, rank_gallery
 
 PIDS = np.array([5, 5, 5, 0, 6, 5, -1])
 CAMIDS = np.array([1, 2, 3, 1, 2, 2, 3])
@@ -13,7 +12,7 @@ DISTANCES = np.array([0.1, 0.5, 0.3, 0.2, 0.4, 0.6, 0.05])
 
 @pytest.fixture
 def answers():
-    return judge(DISTANCES, PIDS, CAMIDS, pid=5, camid=1)
+    return rank_gallery(DISTANCES, 5, PIDS, 1, CAMIDS)
 
 
 def test_every_picture_gets_its_verdict_and_junk_gets_no_rank(answers):
@@ -49,14 +48,23 @@ def test_why(answers):
 
 
 def test_a_gallery_picture_leaves_its_own_list():
-    answers = judge(DISTANCES, PIDS, CAMIDS, pid=5, camid=1, itself=0)
+    answers = rank_gallery(DISTANCES, 5, PIDS, 1, CAMIDS, leave_out=0)
     assert 0 not in answers.order
     assert answers.rank_by_index(7).tolist() == [0, 4, 2, 1, 3, 5, 0]
 
 
+def test_distractors_and_the_own_camera_may_count_otherwise():
+    # As the original project ranks: the own camera is right, a distractor is skipped.
+    ranked = rank_gallery(DISTANCES, 5, PIDS, camera_filter=False, rank_distractors=False)
+    assert ranked.verdicts.tolist() == [
+        "junk", "right", "junk", "right", "wrong", "right", "right",
+    ]  # fmt: skip
+    assert ranked.ranks.tolist() == [0, 1, 0, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("pid", [None, 0])
 def test_without_an_identity_nothing_is_right_wrong_or_of_the_same_camera(pid):
-    answers = judge(DISTANCES, PIDS, CAMIDS, pid=pid, camid=1)
+    answers = rank_gallery(DISTANCES, pid, PIDS, 1, CAMIDS)
     assert set(answers.verdicts[1:]) == {"unknown"}
     assert answers.verdicts[0] == "junk"  # pid -1 is a bad box whoever asks
     assert np.isnan(answers.average_precision)
@@ -72,7 +80,7 @@ def test_without_an_identity_nothing_is_right_wrong_or_of_the_same_camera(pid):
 @settings(deadline=None)
 def test_the_definitions_hold_picture_by_picture(gallery):
     pids, camids, distances = map(np.array, zip(*gallery, strict=True))
-    answers = judge(distances, pids, camids, pid=1, camid=1)
+    answers = rank_gallery(distances, 1, pids, 1, camids)
     expected = sorted(range(len(gallery)), key=lambda i: (distances[i], i))
     assert answers.order.tolist() == expected
     rank = 0
