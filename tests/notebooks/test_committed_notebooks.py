@@ -8,9 +8,8 @@ import nbformat
 import papermill
 import pytest
 
-from tripletlib.publishing.runner import find_notebooks, read_parameters
-from tripletlib.runtime.headlines import find_headlines
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.publishing import find_headlines, find_notebooks, read_parameters
+from tripletlib.runtime import REPOSITORY
 
 NOTEBOOKS = find_notebooks()
 PARAMETER_FILES = sorted((REPOSITORY / "notebooks" / "params").glob("*.yaml"))

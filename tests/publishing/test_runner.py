@@ -8,11 +8,11 @@ import sys
 import nbformat
 import pytest
 
-from tripletlib.publishing import runner as notebook_runner
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.publishing import runner
+from tripletlib.runtime import REPOSITORY
 
 GOOD = """
-from tripletlib.runtime.headlines import show_headlines
+from tripletlib.runtime import show_headlines
 show_headlines({"twice": 2 * number})
 """
 
@@ -40,9 +40,9 @@ def folder(tmp_path):
 
 
 def test_one_failing_notebook_is_named_and_the_others_run(folder, monkeypatch, capfd):
-    monkeypatch.setattr(notebook_runner, "find_notebooks", lambda: sorted(folder.glob("*.ipynb")))
+    monkeypatch.setattr(runner, "find_notebooks", lambda: sorted(folder.glob("*.ipynb")))
     monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
-    assert notebook_runner.main(["run"]) == 1
+    assert runner.main(["run"]) == 1
     printed = capfd.readouterr()
     assert "FAILED 02_bad, cell [2]: ZeroDivisionError: division by zero" in printed.err
     rows = [line for line in printed.out.splitlines() if line.startswith(("01_", "02_", "03_"))]
@@ -59,9 +59,9 @@ def test_one_failing_notebook_is_named_and_the_others_run(folder, monkeypatch, c
 def test_parameters_reach_the_notebook_their_number_names(folder):
     file = folder / "params" / "03_more.yaml"
     file.write_text("number: 21\n")
-    notebook, parameters = notebook_runner.read_parameters(file, folder)
+    notebook, parameters = runner.read_parameters(file, folder)
     assert notebook.name == "03_good.ipynb"
-    outcome = notebook_runner.execute(notebook, folder / "out.ipynb", parameters)
+    outcome = runner.execute(notebook, folder / "out.ipynb", parameters)
     assert outcome.error is None
     assert outcome.headlines == {"twice": "42"}
 
@@ -79,18 +79,18 @@ def test_bad_parameter_files_are_errors(folder, name, text, message):
     file = folder / "params" / name
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
-        notebook_runner.read_parameters(file, folder)
+        runner.read_parameters(file, folder)
 
 
 def test_missing_parameter_file_lists_the_ones_there(capsys):
-    assert notebook_runner.main(["run", "--params", "nowhere.yaml"]) == 2
+    assert runner.main(["run", "--params", "nowhere.yaml"]) == 2
     assert "01_mnist_original.yaml" in capsys.readouterr().err
 
 
 def test_refresh_renews_the_good_and_keeps_the_bad(folder, monkeypatch):
     monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
     bad_before = (folder / "02_bad.ipynb").read_text()
-    outcomes = notebook_runner.refresh(sorted(folder.glob("*.ipynb")))
+    outcomes = runner.refresh(sorted(folder.glob("*.ipynb")))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     renewed = nbformat.read(folder / "01_good.ipynb", as_version=4)
     assert [cell.execution_count for cell in renewed.cells] == [1, 2]
@@ -100,10 +100,10 @@ def test_refresh_renews_the_good_and_keeps_the_bad(folder, monkeypatch):
 def test_kernels_do_not_inherit_a_live_front_end(folder, monkeypatch):
     body = "import os\nassert 'JPY_SESSION_NAME' not in os.environ"
     write_notebook(folder / "02_bad.ipynb", body)
-    monkeypatch.setattr(notebook_runner, "find_notebooks", lambda: [folder / "02_bad.ipynb"])
+    monkeypatch.setattr(runner, "find_notebooks", lambda: [folder / "02_bad.ipynb"])
     monkeypatch.setenv("TRIPLETLIB_RUNS", str(folder / "runs"))
     monkeypatch.setenv("JPY_SESSION_NAME", "somebody's notebook")
-    assert notebook_runner.main(["run"]) == 0
+    assert runner.main(["run"]) == 0
 
 
 @pytest.fixture
@@ -144,11 +144,17 @@ def test_make_help_lists_every_target(project):
         assert f"make {target}" in listed
 
 
-def test_module_runs_as_a_command():
-    result = subprocess.run(
-        [sys.executable, "-m", "tripletlib", "notebooks", "--help"],
+def test_notebooks_are_run_from_the_command_line_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "tripletlib", "notebooks", "run", "--params", "nowhere.yaml"],
         capture_output=True,
         text=True,
-        check=True,
     )
-    assert "--params" in result.stdout
+    assert done.returncode == 2
+    assert "no parameter file nowhere.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["refresh", "--params", "x.yaml"], ["publish"], []])
+def test_a_wrong_command_line_is_refused(arguments):
+    with pytest.raises(SystemExit, match="2"):
+        runner.main(arguments)

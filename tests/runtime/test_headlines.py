@@ -1,11 +1,12 @@
 import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 
-from tripletlib.runtime import headlines
+from tripletlib.publishing import find_headlines
+from tripletlib.runtime import show_headlines
 
 
 def test_outside_a_notebook_a_line_is_printed(capsys):
-    headlines.show_headlines({"accuracy": 0.94321, "epochs": 8, "verdict": "good"})
+    show_headlines({"accuracy": 0.94321, "epochs": 8, "verdict": "good"})
     assert capsys.readouterr().out == "accuracy 0.9432 · epochs 8 · verdict good\n"
 
 
@@ -13,11 +14,11 @@ def test_what_a_notebook_shows_is_found_again(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.get_ipython", lambda: InteractiveShell)
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    headlines.show_headlines({"accuracy": 0.5})
+    show_headlines({"accuracy": 0.5})
     cell = nbformat.v4.new_code_cell(
         outputs=[nbformat.v4.new_output("display_data", data=shown[0])]
     )
     plain = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text="hello")])
     notebook = nbformat.v4.new_notebook(cells=[plain, nbformat.v4.new_markdown_cell("text"), cell])
-    assert headlines.find_headlines(notebook) == {"accuracy": "0.5"}
+    assert find_headlines(notebook) == {"accuracy": "0.5"}
     assert shown[0]["text/plain"] == "accuracy 0.5"

@@ -1,5 +1,5 @@
-"""Runs, cleans and publishes the notebooks, and keeps what was measured."""
+"""Executes the notebooks, cleans and publishes them, and keeps what was measured."""
 
-from tripletlib.publishing.runner import NOTEBOOKS, execute
+from tripletlib.publishing.runner import execute, find_headlines, find_notebooks, read_parameters
 
-__all__ = ["NOTEBOOKS", "execute"]
+__all__ = ["execute", "find_headlines", "find_notebooks", "read_parameters"]

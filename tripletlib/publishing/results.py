@@ -1,201 +1,339 @@
-"""Keeps runs that are worth quoting in `notebooks/results/`, and all their scores in one table.
+"""Keeps runs worth quoting in `notebooks/results/`, and renews the page that shows them.
 
-python -m tripletlib results RUN --section market1501 --what "..." --minutes 80 --command "..."
+tripletlib results keep RUN --section market1501 --what "..." --minutes 80 --command "..."
 
-copies what a finished run's numbers rest on and puts its scores into `results.csv`;
-`python -m tripletlib results-page` then renews the page that shows them.
+copies a finished run's settings, log and scores, and adds the scores to `results.csv`;
+
+tripletlib results page
+
+renews the curves, and what stands on the page between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import argparse
-import csv
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from tripletlib.plots import BLUE, ORANGE, SERIES, use_notebook_style
 from tripletlib.runtime import REPOSITORY, run_folder
-from tripletlib.training import COLUMNS as HISTORY_COLUMNS
-from tripletlib.training import MEAN_LOSS_EVERY, History
+from tripletlib.training import MEAN_LOSS_EVERY
 
 FOLDER = REPOSITORY / "notebooks" / "results"
-SECTIONS = ("digits", "drawn", "market1501")
-SCORES = ("accuracy", "map", "map_market", "rank1", "rank5")
-COLUMNS = (
-    "section",
-    "run",
-    "what",
-    "step",
-    "tta",
-    "reranking",
-    *SCORES,
-    "minutes",
-    "command",
-    "source",
-)
-MEASURED = "measured"
-Row = Mapping[str, str]
+TITLES = {
+    "digits": "Handwritten digits",
+    "drawn": "Drawn pedestrians (synthetic)",
+    "market1501": "Market-1501",
+}
+MEASURED = "measured"  # the source of a row that was measured here
+_RETRIEVAL_SCORES = ("map", "map_market", "rank1", "rank5")
+_COLUMNS = [
+    *("section", "run", "what", "step", "tta", "reranking", "accuracy"),
+    *(*_RETRIEVAL_SCORES, "minutes", "command", "source"),
+]
+_EARLY = 5620  # steps: 10 of the original's 50 epochs on digits
 
 
-def read_results(folder: Path = FOLDER) -> list[dict[str, str]]:
-    """The rows of `results.csv` as text, in its order.
+def read_results(folder: Path = FOLDER) -> pd.DataFrame:
+    """The rows of `results.csv`; every cell is text, so that a number stays as it was written.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it has other columns.
     """
-    file = folder / "results.csv"
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{file} must have the columns {', '.join(COLUMNS)}")
-        return list(reader)
-
-
-def read_config(run: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """The `config.yaml` of a kept run."""
-    return yaml.safe_load((folder / "runs" / run / "config.yaml").read_text(encoding="utf-8"))
-
-
-def pair_rows(rows: Iterable[Row]) -> dict[tuple[str, ...], dict[bool, Row]]:
-    """Joins what differs in re-ranking only.
-
-    Returns:
-        By (what, source, step, tta, minutes) the row before re-ranking, under True, and the one
-        after it, under False; one of them may be missing.
-    """
-    pairs: dict[tuple[str, ...], dict[bool, Row]] = {}
-    for row in rows:
-        key = tuple(row[name] for name in ("what", "source", "step", "tta", "minutes"))
-        pairs.setdefault(key, {})[row["reranking"] == "none"] = row
-    return pairs
-
-
-def read_accuracy(run: str, folder: Path = FOLDER) -> tuple[np.ndarray, np.ndarray] | None:
-    """Training steps and k-NN accuracies of a kept run on digits, `[E]` each; None of another."""
-    file = folder / "runs" / run / "accuracy.csv"
-    if not file.is_file():
-        return None
-    table = np.atleast_1d(np.genfromtxt(file, delimiter=",", names=True))
-    return table["step"], table["accuracy"]
+    table = _read_text(folder / "results.csv")
+    if list(table.columns) != _COLUMNS:
+        raise ValueError(f"{folder / 'results.csv'} must have the columns {', '.join(_COLUMNS)}")
+    return table
 
 
 def keep_run(
     source: Path, section: str, what: str, minutes: float, command: str, folder: Path = FOLDER
-) -> list[dict[str, str]]:
+) -> int:
     """Copies a finished run into the results, and its scores into `results.csv`.
 
     Args:
-        source: the run folder, with `config.yaml`, `history.csv`, and `scores.csv` (see
-            `tripletlib.scoring`) or `accuracy.csv` (see `EmbeddingFilm`).
-        section: table of the page, one of `SECTIONS`.
+        source: the run folder, with `config.yaml`, `history.csv`, and `scores.csv` (which
+            `tripletlib score` writes) or `accuracy.csv` (see `EmbeddingFilm`).
+        section: table of the page, a key of `TITLES`.
         what: the run in a few words, for the page.
         minutes: how long the training took by the clock.
         command: what repeats it.
         folder: the results; rows of an earlier run of the same name are replaced.
 
     Returns:
-        The rows that were added.
+        How many rows were added.
 
     Raises:
         FileNotFoundError: the run lacks one of those files.
-        ValueError: an unknown section, or a run that did not come to its end.
+        ValueError: the run did not come to its end.
     """
-    if section not in SECTIONS:
-        raise ValueError(f"section must be one of {SECTIONS}, got {section!r}")
-    history = History.load(source)
-    config = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
-    if len(history) != config["training"]["steps"]:
+    log, steps = pd.read_csv(source / "history.csv"), _read_config(source)["training"]["steps"]
+    if len(log) != steps:
         raise ValueError(
-            f"{source} holds {len(history):,} of {config['training']['steps']:,} steps: finish the "
-            "training first"
+            f"{source} holds {len(log):,} of {steps:,} steps: finish the training first"
         )
-    about = {
-        "section": section,
-        "run": source.name,
-        "what": what,
-        "minutes": f"{minutes:.0f}",
-        "command": command,
-        "source": MEASURED,
-    }
-    rows = [{**dict.fromkeys(COLUMNS, ""), **about, **scores} for scores in _read_scores(source)]
+    rows = _read_scores(source).reindex(columns=_COLUMNS, fill_value="")
+    rows = rows.assign(
+        section=section, run=source.name, what=what,
+        minutes=f"{minutes:.0f}", command=command, source=MEASURED,
+    )  # fmt: skip
+    table = read_results(folder)
+    table = pd.concat([table[table["run"] != source.name], rows])
+    order = list(TITLES).index
+    table = table.sort_values("section", key=lambda names: names.map(order), kind="stable")
     kept = folder / "runs" / source.name
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "experiment.yaml", "scores.csv", "accuracy.csv"):
         if (source / name).is_file():
             shutil.copyfile(source / name, kept / name)
-    write_thinned(history, kept / "history.csv")
-    others = [row for row in read_results(folder) if row["run"] != source.name]
-    _write_results([*others, *rows], folder)
-    return rows
+    _write(_thinned(log), kept / "history.csv")
+    _write(table, folder / "results.csv")
+    return len(rows)
 
 
-def write_thinned(history: History, file: Path) -> None:
-    """Writes every 100th row of a log, small enough for a repository.
+def _thinned(log: pd.DataFrame) -> pd.DataFrame:
+    """Every 100th row of a training log, small enough for a repository.
 
-    `loss` and `active_fraction` are means of the 100 steps that end there, all other columns are of
-    that step; five significant digits.
+    `loss` and `active_fraction` are means of the 100 steps that end there; all other columns are
+    of that step.
+    """
+    rows = log.iloc[MEAN_LOSS_EVERY - 1 :: MEAN_LOSS_EVERY]
+    means = log[["loss", "active_fraction"]].rolling(MEAN_LOSS_EVERY).mean()
+    return rows.assign(**means.loc[rows.index])
+
+
+def filled_page(page: str, table: pd.DataFrame, folder: Path = FOLDER) -> str:
+    """The page with every table and list between its marks renewed.
 
     Args:
-        history: a whole log.
-        file: the CSV file to write; `History.load` reads it.
+        page: its Markdown.
+        table: see `read_results`.
+        folder: the results, for the settings and logs of the kept runs.
+
+    Raises:
+        ValueError: a mark is missing.
     """
-    means = ("loss", "active_fraction")
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(HISTORY_COLUMNS)
-        for end in range(MEAN_LOSS_EVERY, len(history) + 1, MEAN_LOSS_EVERY):
-            hundred = slice(end - MEAN_LOSS_EVERY, end)
-            cells = [
-                np.mean(history[name][hundred]) if name in means else history[name][end - 1]
-                for name in HISTORY_COLUMNS
-            ]
-            writer.writerow("" if np.isnan(cell) else f"{cell:.5g}" for cell in cells)
+    parts = {"runs": _runs_list(table, folder)}
+    for section in TITLES:
+        rows = table[table["section"] == section]
+        is_digits = section == "digits"
+        parts[section] = _digits_table(rows, folder) if is_digits else _retrieval_table(rows)
+    for name, part in parts.items():
+        head, mark, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, tail = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"the page needs `<!-- {name} -->` with an `<!-- end -->` behind it")
+        page = f"{head}{mark}{part}\n{end}{tail}"
+    return page
 
 
-def _read_scores(source: Path) -> Iterator[dict[str, str]]:
+def _digits_table(rows: pd.DataFrame, folder: Path) -> str:
+    """Markdown table of k-NN accuracies, one run a line: early, after as many steps, and last."""
+    lines = []
+    for row in rows.to_dict("records"):
+        run = folder / "runs" / row["run"]
+        config, log = _read_config(run), pd.read_csv(run / "history.csv")
+        seed, precision = str(config["training"]["seed"]), config["machine"]["precision"]
+        early, last = _accuracies(run).get(_EARLY, ""), row["accuracy"]
+        scores = _percent(early), _percent(last), f"{log['loss'].iloc[-1]:.3f}"
+        lines.append(
+            [row["what"], seed, f"{int(row['step']):,}", precision, *scores, row["minutes"]]
+        )
+    accuracies = f"5-NN accuracy after {_EARLY:,} steps", "5-NN accuracy at the end"
+    header = "run", "seed", "steps", "precision", *accuracies, "last mean loss", "minutes"
+    return _markdown(header, lines)
+
+
+def _retrieval_table(rows: pd.DataFrame) -> str:
+    """Markdown table of retrieval scores; a line holds them before and after re-ranking."""
+    lines = []
+    for row in _paired(rows).to_dict("records"):
+        what, source = row["what"], row["source"]
+        name = what if source == MEASURED else f"*{what}* ({source})"
+        columns = [f"{score}{end}" for end in ("", "_after") for score in _RETRIEVAL_SCORES]
+        scores = [_percent(row[column]) for column in columns]
+        lines.append([name, f"{int(row['step']):,}", row["tta"], *scores, row["minutes"]])
+    names = "mAP", "mAP, trapezoid", "rank-1", "rank-5"
+    header = "run", "steps", "views", *names, *(f"re-ranked {name}" for name in names), "minutes"
+    return _markdown(header, lines)
+
+
+def _runs_list(table: pd.DataFrame, folder: Path) -> str:
+    """Markdown list of the measured runs: what each rests on, and how to repeat it."""
+    lines = []
+    for row in _measured_runs(table).to_dict("records"):
+        config, run = _read_config(folder / "runs" / row["run"]), f"runs/{row['run']}"
+        machine = config["machine"]
+        where = machine.get("gpu", f"{machine['threads']} thread(s) of {machine['processor']}")
+        lines.append(
+            f"- **{row['run']}**: [settings]({run}/config.yaml), [log]({run}/history.csv); begun "
+            f"{config['started']}, {where}, torch {config['versions']['torch']}; `{row['command']}`"
+        )
+    return "\n".join(lines)
+
+
+def draw_curves(rows: pd.DataFrame, title: str, folder: Path = FOLDER) -> Figure:
+    """Draws loss, active triplets and progress of the measured runs of one section.
+
+    Args:
+        rows: of `results.csv`.
+        title: of the figure.
+        folder: the results.
+
+    Returns:
+        Three plots side by side; the third is the k-NN accuracy of runs that have one, and the
+        median distance in the batch of the others. Colours come round again behind seven runs.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.4))
+    for row, (colour, marker, line) in zip(
+        _measured_runs(rows).to_dict("records"), cycle(SERIES), strict=False
+    ):
+        run = folder / "runs" / row["run"]
+        log, accuracies = pd.read_csv(run / "history.csv", index_col="step"), _accuracies(run)
+        look = {"color": colour, "marker": marker, "ls": line, "ms": 4, "markevery": 0.1}
+        left.plot(log["loss"], label=row["what"], **look)
+        middle.plot(log["active_fraction"], **look)
+        right.plot(log["distance_p50"] if accuracies.empty else accuracies, **look)
+        right.set_title("Median distance in the batch")
+        if not accuracies.empty:
+            right.set(title="5-NN accuracy on held-out digits", ylim=(0.9, 1))
+            right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    left.set(title="Loss, mean of 100 steps", ylabel="loss", ylim=(0, None))
+    middle.set(title="Active triplets, mean of 100 steps", ylim=(0, 1.02))
+    middle.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    for ax in (left, middle, right):
+        ax.set(xlabel="training step")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle(title)
+    return figure
+
+
+def draw_retrieval_scores(rows: pd.DataFrame, title: str) -> Figure:
+    """Draws mAP by the trapezoid rule and rank-1, each before and after re-ranking.
+
+    Args:
+        rows: of one section of `results.csv`, measured or reported elsewhere.
+        title: of the figure.
+
+    Returns:
+        Two plots side by side with two bars for each network and test-time augmentation, the best
+        at the top. An asterisk marks what others report and this code did not measure.
+    """
+    pairs = _paired(rows).sort_values("map_market", key=pd.to_numeric, kind="stable")
+    stars = np.where(pairs["source"] == MEASURED, "", " *")
+    pairs.index = pairs["what"] + stars + "\nviews: " + pairs["tta"]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 1.4 + 0.6 * len(pairs)), sharey=True)
+    labels = ("map_market", "mAP, trapezoid rule"), ("rank1", "rank-1")
+    for ax, (score, label) in zip(axes, labels, strict=True):
+        bars = pairs[[f"{score}_after", score]].apply(pd.to_numeric)  # the first is the lower one
+        bars.columns = ["re-ranked", "ranked by distance"]
+        bars.plot.barh(ax=ax, color=[ORANGE, BLUE], width=0.8, legend=False)
+        for container, column in zip(ax.containers, bars.columns, strict=True):
+            texts = ["" if np.isnan(value) else f"{value:.1%}" for value in bars[column]]
+            ax.bar_label(container, texts, padding=2, fontsize=8)
+        ax.set(title=label, xlim=(0, 1), ylabel="")
+        ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    all_measured = (rows["source"] == MEASURED).all()
+    figure.suptitle(title if all_measured else f"{title}\n* as its authors report it")
+    return figure
+
+
+def _measured_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run that was measured here."""
+    return rows[rows["source"] == MEASURED].drop_duplicates("run")
+
+
+def _paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without re-ranking, with the scores after it in columns that end in `_after`."""
+    plain, same = rows["reranking"] == "none", ["what", "source", "step", "tta", "minutes"]
+    return rows[plain].merge(rows[~plain], "left", same, suffixes=("", "_after")).fillna("")
+
+
+def _read_scores(source: Path) -> pd.DataFrame:
     """The scores of a retrieval run, or the last accuracy of a run on digits."""
     if (source / "scores.csv").is_file():
-        for row in _read(source / "scores.csv"):
-            yield {name: row[name] for name in COLUMNS if name in row}
-    else:
-        *_, last = _read(source / "accuracy.csv")
-        yield {"step": last["step"], "accuracy": last["accuracy"]}
+        return _read_text(source / "scores.csv")
+    return _read_text(source / "accuracy.csv").tail(1)
 
 
-def _read(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+def _accuracies(run: Path) -> pd.Series:
+    """The k-NN accuracy by training step of a kept run on digits; empty for another run."""
+    file = run / "accuracy.csv"
+    if not file.is_file():
+        return pd.Series(dtype=float)
+    return pd.read_csv(file, index_col="step")["accuracy"]
 
 
-def _write_results(rows: Sequence[Row], folder: Path) -> None:
-    rows = sorted(rows, key=lambda row: SECTIONS.index(row["section"]))  # stable within a section
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+def _read_config(run: Path) -> dict[str, Any]:
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def _read_text(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    table.to_csv(
+        file, index=False, float_format="%.5g", lineterminator="\r\n"
+    )  # as RFC 4180 has it
+
+
+def _percent(score: str | float) -> str:
+    return "" if score == "" else f"{100 * float(score):.1f}"
+
+
+def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def write_page(folder: Path = FOLDER) -> None:
+    """Renews the page of results and its figures."""
+    use_notebook_style()
+    table, page = read_results(folder), folder / "README.md"
+    page.write_text(filled_page(page.read_text(encoding="utf-8"), table, folder), encoding="utf-8")
+    for section, title in TITLES.items():
+        rows = table[table["section"] == section]
+        figures = {"curves": draw_curves(rows, title, folder)}
+        if section != "digits":
+            figures["scores"] = draw_retrieval_scores(rows, title)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}_{section}.png", dpi=96)
+            plt.close(figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib results`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tripletlib results",
-        description="Keep a finished run's settings, log and scores in notebooks/results/.",
-    )
-    parser.add_argument("run", help="name of a run folder below the runs root")
-    parser.add_argument("--section", required=True, choices=SECTIONS)
-    parser.add_argument("--what", required=True, help="the run in a few words")
-    parser.add_argument("--minutes", required=True, type=float, help="how long it trained")
-    parser.add_argument("--command", required=True, help="what repeats it")
+    """Command line of `tripletlib results`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="tripletlib results", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("page", help="renew the page and its figures")
+    keep = commands.add_parser("keep", help="keep a run's settings, log and scores")
+    keep.add_argument("run", help="name of a run folder below the runs root")
+    keep.add_argument("--section", required=True, choices=TITLES)
+    keep.add_argument("--what", required=True, help="the run in a few words")
+    keep.add_argument("--minutes", required=True, type=float, help="how long it trained")
+    keep.add_argument("--command", required=True, dest="repeated_by", help="what repeats it")
     options = parser.parse_args(arguments)
-    about = options.section, options.what, options.minutes, options.command
+    if options.command == "page":
+        write_page(FOLDER)
+        print(FOLDER / "README.md")
+        return 0
+    about = options.section, options.what, options.minutes, options.repeated_by
     try:
-        rows = keep_run(run_folder(options.run), *about)
+        added = keep_run(run_folder(options.run), *about, FOLDER)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{options.run}: {len(rows)} rows in {FOLDER / 'results.csv'}")
+    print(f"{options.run}: {added} rows in {FOLDER / 'results.csv'}")
     return 0

@@ -1,8 +1,8 @@
 """Executes the notebooks headless: `make run` and `make notebooks` call this.
 
-python -m tripletlib notebooks run                      all notebooks, quick parameters
-python -m tripletlib notebooks run --params FILE.yaml   one full experiment
-python -m tripletlib notebooks refresh                  renew the committed outputs
+tripletlib notebooks run                      all notebooks, quick parameters
+tripletlib notebooks run --params FILE.yaml   one full experiment
+tripletlib notebooks refresh                  renew the committed outputs
 """
 
 import argparse
@@ -21,11 +21,12 @@ import numpy as np
 import papermill
 import yaml
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
-from tripletlib.runtime import REPOSITORY, find_headlines, runs_root
+from tripletlib.runtime import HEADLINES, REPOSITORY, runs_root
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The kernel's note that it talks unencrypted over loopback would stand between the progress lines.
@@ -126,13 +127,25 @@ def execute(
     return Outcome(notebook.stem, seconds, output, error, headlines)
 
 
+def find_headlines(notebook: NotebookNode) -> dict[str, str]:
+    """The numbers that `show_headlines` displayed in an executed notebook, by name."""
+    return {
+        name: value
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        for name, value in output.get("data", {}).get(HEADLINES, [])
+    }
+
+
 def run_all(notebooks: Sequence[Path], folder: Path) -> list[Outcome]:
     """Executes notebooks one after another, at their committed parameters, into a folder."""
     outcomes = []
     for number, notebook in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {notebook.name} ...", flush=True)
-        outcomes.append(execute(notebook, folder / notebook.name))
-        print(f"      {_verdict(outcomes[-1])}", flush=True)
+        outcome = execute(notebook, folder / notebook.name)
+        said = f"FAILED, {outcome.error}" if outcome.error else f"done in {outcome.seconds:.0f} s"
+        print(f"      {said}", flush=True)
+        outcomes.append(outcome)
     return outcomes
 
 
@@ -151,25 +164,23 @@ def refresh(notebooks: Sequence[Path]) -> list[Outcome]:
 def table(outcomes: Sequence[Outcome]) -> str:
     """The closing table: notebook, seconds, headline numbers, path."""
     rows = [("notebook", "seconds", "headline numbers", "executed notebook (page: .html)")]
-    rows += [
-        (
-            outcome.name,
-            f"{outcome.seconds:.0f}",
-            "FAILED" if outcome.error else ", ".join(map(" ".join, outcome.headlines.items())),
-            str(outcome.path),
-        )
-        for outcome in outcomes
-    ]
+    for outcome in outcomes:
+        numbers = ", ".join(f"{name} {value}" for name, value in outcome.headlines.items())
+        said = "FAILED" if outcome.error else numbers
+        rows.append((outcome.name, f"{outcome.seconds:.0f}", said, str(outcome.path)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status, 1 if a notebook failed and 2 for bad parameters."""
-    parser = argparse.ArgumentParser(description="Execute the notebooks headless.")
-    parser.add_argument("command", choices=("run", "refresh"))
-    parser.add_argument("--params", type=Path, help="a file of notebooks/params/")
+    parser = argparse.ArgumentParser(
+        prog="tripletlib notebooks", description="Execute the notebooks headless."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("refresh", help="renew the committed outputs")
+    run = commands.add_parser("run", help="execute all into runs/default/, or one experiment")
+    run.add_argument("--params", type=Path, help="a file of notebooks/params/")
     options = parser.parse_args(arguments)
     # Inherited from a JupyterLab, it would make the kernels believe that somebody is watching.
     os.environ.pop("JPY_SESSION_NAME", None)
@@ -192,11 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _verdict(outcome: Outcome) -> str:
-    return f"FAILED, {outcome.error}" if outcome.error else f"done in {outcome.seconds:.0f} s"
-
-
 def _write_page(executed: Path) -> dict[str, str]:
+    """Writes the HTML page of an executed notebook; returns the notebook's headlines."""
     notebook = nbformat.read(executed, as_version=4)
     page, _ = HTMLExporter().from_notebook_node(notebook)
     executed.with_suffix(".html").write_text(page, encoding="utf-8")
@@ -216,7 +224,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     """Drops what only this execution knows and shrinks the pictures.
 
     Widget state and papermill's times go; neighbouring pieces of printed text are joined; plots
-    get a palette, which makes a third of them and does not show, and photographs become JPEG.
+    get a palette, which makes them a third as large and does not show; photographs become JPEG.
 
     Args:
         notebook: an executed notebook, changed in place.
@@ -228,13 +236,12 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
-        if cell.cell_type == "code":
-            cell.outputs = _joined_streams(cell.outputs)
-            for output in cell.outputs:
-                _clean_output(output)
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)
+        for output in cell.get("outputs", []):
+            _clean_output(output)
     return notebook
 
 
@@ -277,28 +284,11 @@ def _with_palette(rgb: Image.Image) -> bytes | None:
 
 
 def _clean_output(output: dict[str, Any]) -> None:
-    output.pop("metadata", None)
-    data = output.get("data", {})
-    if output["output_type"] in ("display_data", "execute_result"):
+    if "metadata" in output:
         output["metadata"] = {}
-    if "application/vnd.jupyter.widget-view+json" in data:
-        # Without its state a saved widget shows as an error; the text beside it does not.
-        del data["application/vnd.jupyter.widget-view+json"]
+    data = output.get("data", {})
+    # Without its state a saved widget shows as an error; the text beside it does not.
+    data.pop("application/vnd.jupyter.widget-view+json", None)
     if "image/png" in data:
         kind, picture = shrink_png(base64.b64decode(data.pop("image/png")))
         data[kind] = base64.b64encode(picture).decode()
-
-
-def _joined_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    joined: list[NotebookNode] = []
-    for output in outputs:
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and output.output_type == last.output_type == "stream"
-            and output.name == last.name
-        ):
-            last.text += output.text
-        else:
-            joined.append(output)
-    return joined

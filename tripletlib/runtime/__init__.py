@@ -8,7 +8,7 @@ from tripletlib.runtime.hardware import (
     describe_machine,
     keep_freed_memory,
 )
-from tripletlib.runtime.headlines import find_headlines, show_headlines
+from tripletlib.runtime.headlines import HEADLINES, show_headlines
 from tripletlib.runtime.launching import (
     LAUNCH,
     ProcessesFailed,
@@ -27,6 +27,7 @@ from tripletlib.runtime.processes import Processes, current_processes
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
 
 __all__ = [
+    "HEADLINES",
     "LAUNCH",
     "REPOSITORY",
     "Processes",
@@ -41,7 +42,6 @@ __all__ = [
     "describe_machine",
     "explained_data_writing",
     "explained_writing",
-    "find_headlines",
     "in_live_notebook",
     "is_first_on_machine",
     "keep_freed_memory",

@@ -1,9 +1,9 @@
 """The few numbers a notebook wants to be remembered by, readable for people and for programs."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import sys
+from collections.abc import Mapping
 
-MIME_TYPE = "application/vnd.tripletlib.headlines+json"
+HEADLINES = "application/vnd.tripletlib.headlines+json"  # MIME type of the displayed numbers
 
 
 def show_headlines(numbers: Mapping[str, float | str]) -> None:
@@ -16,42 +16,14 @@ def show_headlines(numbers: Mapping[str, float | str]) -> None:
         >>> show_headlines({"k-NN accuracy": 0.93751, "epochs": 8})
         k-NN accuracy 0.9375 · epochs 8
     """
-    shown = {name: _as_text(value) for name, value in numbers.items()}
-    line = " · ".join(f"{name} {value}" for name, value in shown.items())
-    # A custom type sits beside the text: front ends that do not know it show the text.
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
+    texts = {
+        name: value if isinstance(value, str) else f"{value:.4g}" for name, value in numbers.items()
+    }
+    line = " · ".join(f"{name} {text}" for name, text in texts.items())
+    ipython = sys.modules.get("IPython")  # loaded in every kernel
+    if ipython is None or ipython.get_ipython() is None:
         print(line)
         return
-    if get_ipython() is None:
-        print(line)
-    else:
-        # Pairs, because a saved notebook sorts the keys of an object.
-        display({MIME_TYPE: list(shown.items()), "text/plain": line}, raw=True)
-
-
-def find_headlines(notebook: Mapping[str, Any]) -> dict[str, str]:
-    """Collects what `show_headlines` displayed in an executed notebook.
-
-    Args:
-        notebook: a notebook as nbformat reads it.
-
-    Returns:
-        Name to text, in the order of display; empty when there is none.
-    """
-    return {
-        name: value
-        for output in _outputs(notebook)
-        for name, value in output.get("data", {}).get(MIME_TYPE, [])
-    }
-
-
-def _outputs(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for cell in notebook["cells"]:
-        yield from cell.get("outputs", [])
-
-
-def _as_text(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    # A front end that does not know the type shows the text beside it. Pairs, because a saved
+    # notebook sorts the keys of an object.
+    ipython.display.display({HEADLINES: list(texts.items()), "text/plain": line}, raw=True)
