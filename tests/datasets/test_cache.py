@@ -18,7 +18,8 @@ from PIL import Image
 from tripletlib.datasets import cache as image_cache
 from tripletlib.datasets.cache import load_images
 from tripletlib.datasets.decoding import UnreadableImageError, read_images
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.datasets.folders import replaced_folder
+from tripletlib.runtime.paths import REPOSITORY, data_root
 
 SIZE = (32, 16)
 
@@ -40,8 +41,8 @@ def paths(tmp_path):
     return [str(file) for file in files]
 
 
-def load(paths, **options):
-    return load_images(paths, SIZE, "set-train", progress="off", **options)
+def load(paths, name="set-train", size=SIZE, **options):
+    return load_images(paths, size, data_root() / "cache" / name, progress="off", **options)
 
 
 def fresh(paths):
@@ -84,15 +85,90 @@ def touch(path):
     os.utime(path, ns=(0, time.time_ns() + 1))
 
 
-@pytest.mark.parametrize("change", [other_pixels, touch])
-def test_a_changed_file_is_noticed_and_the_old_cache_removed(cache, paths, change):
+def other_pixels_same_size_and_time(path):
+    """As an uncompressed picture is replaced by one of the same camera that was copied with -p."""
+    before = Path(path).stat()
+    data = bytearray(Path(path).read_bytes())
+    data[-1] ^= 255  # the last pixel of a BMP
+    Path(path).write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Path(path).stat().st_size == before.st_size
+
+
+@pytest.mark.parametrize("change", [other_pixels, other_pixels_same_size_and_time])
+def test_a_replaced_picture_is_noticed(cache, tmp_path, change):
+    paths = [str(tmp_path / f"{k}.bmp") for k in range(3)]
+    for k, path in enumerate(paths):
+        Image.linear_gradient("L").resize(SIZE[::-1]).point(lambda grey, k=k: grey // 2 + k).save(
+            path
+        )
+    before = load(paths)
+    change(paths[1])
+    after = load(paths)
+    np.testing.assert_array_equal(after.images, fresh(paths))
+    assert (after.images != before.images).any()
+    assert after.digest != before.digest
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_set_that_was_copied_over_itself_is_recognised(cache, paths, monkeypatch):
+    before = load(paths)
+    for path in paths:
+        data = Path(path).read_bytes()
+        Path(path).unlink()
+        Path(path).write_bytes(data)
+        touch(path)
+    forbid_decoding(monkeypatch)
+    after = load(paths)
+    np.testing.assert_array_equal(after.images, before.images)
+    assert after.digest == before.digest
+
+
+def age(monkeypatch, seconds=10):
+    """Lets time pass: files just written are not trusted, they might change within a tick."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + seconds * 10**9)
+
+
+def count_hashed(monkeypatch):
+    hashed, really = [], image_cache._hash_files
+    monkeypatch.setattr(
+        image_cache, "_hash_files", lambda files: hashed.extend(files) or really(files)
+    )
+    return hashed
+
+
+def test_unchanged_files_are_not_read_again_and_changed_ones_once(cache, paths, monkeypatch):
+    age(monkeypatch)
     load(paths)
-    before = {entry.name for entry in cache.iterdir()}
-    change(paths[3])
+    hashed = count_hashed(monkeypatch)
+    load(paths)
+    assert hashed == []
+    touch(paths[3])
+    os.utime(paths[3], ns=(0, 0))
+    for _ in range(2):
+        load(paths)
+    assert hashed == [paths[3]]
+
+
+def test_files_just_written_are_read_until_their_times_can_be_trusted(cache, paths, monkeypatch):
+    load(paths)
+    hashed = count_hashed(monkeypatch)
+    age(monkeypatch)
+    for _ in range(2):
+        load(paths)
+    assert hashed == paths
+
+
+def test_stamps_that_cannot_be_kept_cost_time_only(cache, paths, monkeypatch):
+    load(paths)
+    forbid_decoding(monkeypatch)
+
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(image_cache, "atomic_write", full)
     np.testing.assert_array_equal(load(paths).images, fresh(paths))
-    after = {entry.name for entry in cache.iterdir()}
-    assert len(after) == 1
-    assert not after & before
 
 
 def test_an_added_and_a_removed_file_are_noticed(cache, paths):
@@ -102,13 +178,11 @@ def test_an_added_and_a_removed_file_are_noticed(cache, paths):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_each_size_and_each_part_has_its_own_cache(cache, paths, monkeypatch):
-    for name in ("set-train", "set-query"):
-        for size in ((32, 16), (16, 8)):
-            load_images(paths, size, name, progress="off")
+def test_a_cache_of_another_size_is_not_taken(cache, paths, monkeypatch):
+    load(paths, "train")
     forbid_decoding(monkeypatch)
-    assert load_images(paths, (16, 8), "set-train", progress="off").images.shape == (7, 3, 16, 8)
-    assert len(list(cache.iterdir())) == 4
+    with pytest.raises(pytest.fail.Exception, match="decoded again"):
+        load(paths, "train", (16, 8))
 
 
 def truncate(folder):
@@ -144,6 +218,14 @@ def no_about(folder):
     (folder / "about.json").unlink()
 
 
+def no_stamps(folder):
+    (folder / "files.npy").unlink()
+
+
+def stamps_of_fewer_files(folder):
+    np.save(folder / "files.npy", np.load(folder / "files.npy")[:-1])
+
+
 def half_an_about(folder):
     (folder / "about.json").write_text('{"crc32": 1')
 
@@ -162,6 +244,8 @@ def other_about(folder):
         garbage,
         pickle_inside,
         no_about,
+        no_stamps,
+        stamps_of_fewer_files,
         half_an_about,
         other_about,
     ],
@@ -177,7 +261,7 @@ def test_a_damaged_cache_is_made_anew(cache, paths, damage, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("write", ["mkdir", "save", "write_text", "iterdir", "rename"])
+@pytest.mark.parametrize("write", ["mkdir", "save", "write_text", "rename"])
 def test_where_nothing_can_be_written_it_goes_on_in_memory(
     cache, paths, number, write, monkeypatch
 ):
@@ -225,7 +309,7 @@ def test_one_notice_for_all_parts_of_a_set(cache, paths):
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
         for name in ("set-train", "set-query", "set-gallery"):
-            load_images(paths, SIZE, name, progress="off")
+            load(paths, name)
     assert len(notices) == 1
 
 
@@ -248,38 +332,40 @@ def test_an_interrupt_leaves_nothing_that_looks_whole(cache, paths, moment, monk
     np.testing.assert_array_equal(load(paths).images, fresh(paths))
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("moment", ["write_text", "rename"])
-def test_a_process_killed_while_writing_leaves_nothing_that_looks_whole(cache, paths, moment):
-    script = f"""
+KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tripletlib.datasets.cache import load_images
 Path.{moment} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-load_images(sys.argv[1:], {SIZE}, "set-train", progress="off")
+load_images(sys.argv[2:], {size}, Path(sys.argv[1]), progress="off")
 """
-    killed = subprocess.run([sys.executable, "-c", script, *paths], cwd=REPOSITORY, check=False)
+
+
+def kill_while_writing(cache, paths, moment):
+    script = KILLED.format(moment=moment, size=SIZE)
+    command = [sys.executable, "-c", script, str(cache / "set-train"), *paths]
+    killed = subprocess.run(command, cwd=REPOSITORY, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert [folder.name[0] for folder in cache.iterdir()] == ["."]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("moment", ["write_text", "replace"])
+def test_a_process_killed_while_writing_leaves_nothing_for_ever(cache, paths, moment, monkeypatch):
+    if moment == "replace":  # of the stamps, in a whole cache
+        load(paths)
+        touch(paths[0])
+    kill_while_writing(cache, paths, moment)
     np.testing.assert_array_equal(load(paths).images, fresh(paths))
-    assert len(list(cache.iterdir())) == 2
+    assert [folder.name for folder in cache.iterdir()] == ["set-train"]
 
 
-def test_remains_of_a_killed_process_are_ignored_and_later_removed(cache, paths):
-    load(paths)
+def test_what_another_process_writes_is_left_alone(cache, paths):
+    with replaced_folder(cache / "set-train") as theirs:
+        (theirs / "images.npy").write_bytes(b"half")
+        load(paths)
+        assert (theirs / "images.npy").read_bytes() == b"half"
     (whole,) = cache.iterdir()
-    young, old = (cache / f".{whole.name}-{name}" for name in ("young", "old"))
-    for remains in (young, old):
-        remains.mkdir()
-        (remains / "images.npy").write_bytes(b"half")
-    os.utime(old, (0, 0))
-    foreign = cache / "set-training-notes"
-    foreign.mkdir()
-    touch(paths[0])
-    np.testing.assert_array_equal(load(paths).images, fresh(paths))
-    left = set(cache.iterdir())
-    assert {young, foreign} < left  # the young one may still have its writer
-    assert len(left) == 3
+    assert whole.name == "set-train"
 
 
 def test_another_process_was_quicker(cache, paths, monkeypatch):
@@ -297,14 +383,15 @@ def test_another_process_was_quicker(cache, paths, monkeypatch):
 
 
 def test_another_process_was_quicker_by_a_moment(cache, paths, monkeypatch, recwarn):
-    remove_older = image_cache._remove_older
+    rename = Path.rename
 
-    def remove_while_another_finishes(target):
-        remove_older(target)
-        monkeypatch.setattr(image_cache, "_remove_older", remove_older)
-        load(paths)  # another process, between removing and renaming
+    def rename_while_another_finishes(folder, target):
+        if folder.name == "new":
+            monkeypatch.setattr(Path, "rename", rename)
+            load(paths)
+        return rename(folder, target)
 
-    monkeypatch.setattr(image_cache, "_remove_older", remove_while_another_finishes)
+    monkeypatch.setattr(Path, "rename", rename_while_another_finishes)
     np.testing.assert_array_equal(load(paths).images, fresh(paths))
     assert not recwarn.list  # no word of a full disk
     assert len(list(cache.iterdir())) == 1
@@ -327,5 +414,9 @@ def test_what_was_skipped_is_remembered(cache, paths, monkeypatch):
 def test_about_is_plain_json(cache, paths):
     load(paths)
     (folder,) = cache.iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == ["about.json", "images.npy"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "about.json",
+        "files.npy",
+        "images.npy",
+    ]
     assert json.loads((folder / "about.json").read_text())["skipped"] == {}

@@ -128,6 +128,64 @@ def test_a_changed_picture_is_seen_by_the_next_data_set(market, data):
     assert len(list((data / "cache").iterdir())) == 1
 
 
+# What tells one content from another
+
+
+def fingerprints(root, **options):
+    return [split.fingerprint for split in parts(Market1501(root, progress="off", **options))]
+
+
+def test_a_fingerprint_is_of_the_content_wherever_it_lies(drawn, market, monkeypatch):
+    first = fingerprints(drawn)
+    assert len(set(first)) == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in first)
+    for path in market.rglob("*.jpg"):  # as a program that strips metadata writes it
+        data = path.read_bytes()
+        path.write_bytes(data[:2] + b"\xff\xfe\x00\x06copy" + data[2:])
+    assert fingerprints(market) == first
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(market / "inside"))  # so there is no cache
+    assert fingerprints(market) == first
+
+
+def change_a_pixel(file):
+    with Image.open(file) as picture:
+        pixels = np.array(picture)
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(file, "PNG")
+
+
+def change_the_pid(file):
+    file.rename(file.with_name(file.name.replace("_c", "9_c")))
+
+
+def change_the_camera(file):
+    file.rename(file.with_name(re.sub(r"_c\d", "_c7", file.name)))
+
+
+@pytest.mark.parametrize(
+    "change", [change_a_pixel, change_the_pid, change_the_camera, Path.unlink], ids=str
+)
+def test_a_fingerprint_changes_with_the_content(market, change):
+    first = fingerprints(market)
+    change(sorted((market / "query").iterdir())[-1])
+    train, query, gallery = fingerprints(market)
+    assert (train, gallery) == (first[0], first[2])
+    assert query != first[1]
+
+
+def test_a_fingerprint_is_of_one_image_size(drawn):
+    assert not {*fingerprints(drawn)} & {*fingerprints(drawn, image_size=(64, 32))}
+
+
+def test_a_set_and_its_cache_may_move_together(market, tmp_path, monkeypatch):
+    shutil.copytree(market, tmp_path / "data" / "people")
+    first = fingerprints("people")
+    shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+    assert fingerprints("people") == first
+
+
 def test_training_takes_the_arrays_as_they_are(drawn):
     train = Market1501(drawn, progress="off").train
     (batch, *_) = PKSampler(train.pids, identities=3, images=2)

@@ -1,24 +1,28 @@
-"""Decoded images kept in a memory-mapped file, so that a data set is decoded once."""
+"""Decoded images, kept in a memory-mapped file until one of their picture files changes."""
 
 import hashlib
 import json
 import os
-import secrets
-import shutil
+import stat
 import time
 import warnings
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tripletlib.datasets.decoding import UnreadableImageError, read_images
-from tripletlib.runtime import Progress, data_root
+from tripletlib.datasets.folders import remove_abandoned, replaced_folder
+from tripletlib.runtime import Progress, atomic_write
 
-DECODING_VERSION = 1  # raise it with every change to `decoding`: older caches are then made anew
-_ABANDONED_AFTER = 3600  # seconds; by then a half-written folder has lost its writer
+_DECODING_VERSION = 2  # raise it with every change to `decoding`: older caches are then made anew
+_RACY = 2_000_000_000  # ns; a file this young may change again without a new time (FAT: 2 s)
+_STAMP = np.dtype([("status", "<i8", 3), ("sha256", "u1", 32)])  # status: size, mtime, ctime in ns
+_CHUNK = 64  # files hashed by a thread at a time
 _told: set[tuple[Path, str]] = set()  # one notice for all parts of a data set
 
 
@@ -29,34 +33,35 @@ class DecodedImages:
     Attributes:
         images: uint8 `[N, 3, H, W]`, in the order of the files. Memory-mapped if a cache could be
             written; changes stay in memory.
-        skipped: place in the list of files, and reason, of each that could not be read.
+        skipped: index in the list of files, and reason, of each that could not be read.
+        digest: SHA-256 of shape and values of `images` as they were decoded, hexadecimal.
     """
 
     images: np.ndarray
     skipped: dict[int, str]
+    digest: str
 
 
 def load_images(
     paths: Sequence[str],
     image_size: tuple[int, int],
-    name: str | None,
+    cache: Path | None,
     skip_unreadable: bool = False,
     progress: Progress = "auto",
     title: str = "decoding",
 ) -> DecodedImages:
     """Opens the images from the cache, or decodes them and writes it.
 
-    A cache is a folder `data_root()/cache/NAME-HxW-KEY` of `images.npy` and `about.json`. The key
-    is made of every file's path, size and time of change, so a changed file means a new cache; the
-    old one is removed. A cache is written under another name and renamed when whole; its checksum
-    is compared when it is opened, and a damaged one is made anew.
+    A cache is trusted as git trusts its index: a file whose size, times of modification and change
+    are as they were is the same file; of any other the bytes are hashed and compared. So a copied
+    data set is recognised and a replaced picture noticed. A checksum tells a damaged cache.
 
     Args:
         paths: the files, at least one.
         image_size: `(H, W)` in pixels.
-        name: of the data set and its part; None keeps no cache.
+        cache: folder of the cache; None keeps none.
         skip_unreadable: leave out what cannot be read.
-        progress: see `tripletlib.progress`.
+        progress: see `tripletlib.runtime`.
         title: stands before the bar.
 
     Returns:
@@ -66,64 +71,136 @@ def load_images(
     Raises:
         UnreadableImageError: a file cannot be read, and `skip_unreadable` is not set.
     """
-    target = None if name is None else _cache_folder(paths, image_size, name)
-    decoded = None if target is None else _open(target, len(paths), image_size)
+    decoded = None
+    if cache is not None:
+        remove_abandoned(cache)
+        decoded = _open(cache, paths, image_size)
     if decoded is None:
-        decoded = DecodedImages(*read_images(paths, image_size, skip_unreadable, progress, title))
-        if target is not None and _write(target, decoded):
-            decoded = _open(target, len(paths), image_size) or decoded
+        decoded = _decode(paths, image_size, cache, skip_unreadable, progress, title)
     for index, reason in decoded.skipped.items():
         if not skip_unreadable:  # a cache may come from a call that skipped
             raise UnreadableImageError(paths[index], reason)
     return decoded
 
 
-def _cache_folder(paths: Sequence[str], image_size: tuple[int, int], name: str) -> Path:
-    key = hashlib.sha256(f"{DECODING_VERSION} {image_size}".encode())
-    for path in paths:
-        try:
-            status = Path(path).stat()
-            stamp = f"\0{status.st_size}\0{status.st_mtime_ns}\0"
-        except OSError:  # gone, or out of reach: reading it will say so
-            stamp = "\0\0"
-        key.update(os.fsencode(path) + stamp.encode())
-    height, width = image_size
-    return data_root() / "cache" / f"{name}-{height}x{width}-{key.hexdigest()[:16]}"
-
-
-def _open(target: Path, files: int, image_size: tuple[int, int]) -> DecodedImages | None:
+def _decode(
+    paths: Sequence[str],
+    image_size: tuple[int, int],
+    cache: Path | None,
+    skip_unreadable: bool,
+    progress: Progress,
+    title: str,
+) -> DecodedImages:
+    # Stamped before they are decoded: a file that changes meanwhile is noticed the next time.
+    stamps = None if cache is None else _stamp(paths)
+    images, skipped = read_images(paths, image_size, skip_unreadable, progress, title)
+    digest = hashlib.sha256(repr(images.shape).encode() + b"\0")
+    digest.update(images.data)
+    decoded = DecodedImages(images, skipped, digest.hexdigest())
+    if cache is None or stamps is None:
+        return decoded
     try:
-        about = json.loads((target / "about.json").read_text(encoding="utf-8"))
+        _write(cache, paths, stamps, decoded)
+    except OSError as error:
+        kept = _open(cache, paths, image_size)  # another process may just have written the same
+        if kept is None:
+            _tell(cache.parent, error.strerror or str(error))
+        return kept or decoded
+    return _open(cache, paths, image_size) or decoded
+
+
+def _write(cache: Path, paths: Sequence[str], stamps: np.ndarray, decoded: DecodedImages) -> None:
+    about = {
+        "decoding": _DECODING_VERSION,
+        "names": _names_digest(paths),
+        "skipped": decoded.skipped,
+        "sha256": decoded.digest,
+        "crc32": zlib.crc32(decoded.images.data),
+    }
+    with replaced_folder(cache) as folder:
+        np.save(folder / "images.npy", decoded.images)
+        np.save(folder / "files.npy", stamps)
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _open(cache: Path, paths: Sequence[str], image_size: tuple[int, int]) -> DecodedImages | None:
+    try:
+        about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
         skipped = {int(index): str(reason) for index, reason in about["skipped"].items()}
+        if (about["decoding"], about["names"]) != (_DECODING_VERSION, _names_digest(paths)):
+            return None
+        if not _files_are_unchanged(cache / "files.npy", paths):
+            return None
         # Copy on write: torch warns of arrays that it may not write to, and the file stays as it is
-        images = np.lib.format.open_memmap(target / "images.npy", mode="c").view(np.ndarray)
-        fits = images.shape == (files - len(skipped), 3, *image_size) and images.dtype == np.uint8
-        if fits and zlib.crc32(images.data) == about["crc32"]:
-            return DecodedImages(images, skipped)
+        images = np.lib.format.open_memmap(cache / "images.npy", mode="c").view(np.ndarray)
+        fits = images.shape == (len(paths) - len(skipped), 3, *image_size)
+        if fits and images.dtype == np.uint8 and zlib.crc32(images.data) == about["crc32"]:
+            return DecodedImages(images, skipped, str(about["sha256"]))
     except Exception:  # missing or damaged in whatever way: the pictures themselves are still there
         pass
     return None
 
 
-def _write(target: Path, decoded: DecodedImages) -> bool:
-    workshop = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
-    about = {"crc32": zlib.crc32(decoded.images.data), "skipped": decoded.skipped}
-    try:
-        workshop.mkdir(parents=True)
-        np.save(workshop / "images.npy", decoded.images)
-        (workshop / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        _remove_older(target)
-        workshop.rename(target)
-    except OSError as error:
-        files = len(decoded.images) + len(decoded.skipped)
-        height, width = decoded.images.shape[2:]
-        if _open(target, files, (height, width)) is not None:
-            return True  # another process has just kept the same images
-        _tell(target.parent, error.strerror or str(error))
+def _names_digest(paths: Sequence[str]) -> str:
+    """Stands for the files' names and their order, wherever the folder lies."""
+    shared = len(os.path.commonprefix(list(paths)))  # noqa: RUF071 - any shared start will do
+    names = "\0".join(path[shared:] for path in paths)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()
+
+
+def _files_are_unchanged(file: Path, paths: Sequence[str]) -> bool:
+    stamps = np.load(file, allow_pickle=False)
+    changed = np.flatnonzero((stamps["status"] != _status(paths)).any(axis=1))
+    if not len(changed):
+        return True
+    now = _stamp([paths[index] for index in changed.tolist()])
+    if (stamps["sha256"][changed] != now["sha256"]).any():
         return False
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    stamps[changed] = now
+    with suppress(OSError), atomic_write(file) as unfinished:  # else they are hashed next time too
+        np.save(unfinished, stamps)
     return True
+
+
+def _status(paths: Sequence[str]) -> np.ndarray:
+    """Size, modification and change time in ns of each file, int64 `[N, 3]`; -1 if there is none.
+
+    Change times count because the others are easily kept: `cp -p` keeps them, and so do ZIP files.
+    """
+    rows = []
+    for path in paths:
+        try:
+            found = os.stat(path)  # noqa: PTH116 - a Path for each of 20,000 files takes longer
+        except OSError:  # gone, or out of reach
+            rows.append((-1, -1, -1))
+        else:
+            rows.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def _stamp(paths: Sequence[str]) -> np.ndarray:
+    """What tells whether files are still the same: status, and SHA-256 of the bytes."""
+    stamps = np.zeros(len(paths), _STAMP)
+    now = time.time_ns()
+    stamps["status"] = _status(paths)
+    stamps["status"][stamps["status"][:, 1:].max(axis=1) > now - _RACY, 2] = -1
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor() as pool:
+        digests = b"".join(pool.map(_hash_files, chunks))
+    stamps["sha256"] = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+    return stamps
+
+
+def _hash_files(paths: Sequence[str]) -> bytes:
+    digests = []
+    for path in paths:
+        digest = bytes(32)
+        with suppress(OSError):  # decoding says why
+            if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                with open(path, "rb") as stream:  # noqa: PTH123
+                    digest = hashlib.file_digest(stream, "sha256").digest()
+        digests.append(digest)
+    return b"".join(digests)
 
 
 def _tell(folder: Path, reason: str) -> None:
@@ -136,19 +213,3 @@ def _tell(folder: Path, reason: str) -> None:
         "can be written to",
         stacklevel=4,
     )
-
-
-def _remove_older(target: Path) -> None:
-    """Remove caches of other states of the same files, a damaged one of this state, and remains."""
-    state = target.name.rsplit("-", 1)[0] + "-"
-    for folder in target.parent.iterdir():
-        abandoned = folder.name.startswith(f".{state}") and _is_abandoned(folder)
-        if abandoned or folder.name.startswith(state):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_abandoned(workshop: Path) -> bool:
-    try:
-        return time.time() - workshop.stat().st_mtime > _ABANDONED_AFTER
-    except OSError:  # its writer, another process, has just removed or renamed it
-        return False

@@ -5,15 +5,8 @@ import re
 import warnings
 from pathlib import Path
 
-from tripletlib.datasets.splits import (
-    ENDING,
-    PARTS,
-    Listing,
-    Reading,
-    ReidDataset,
-    resolve_root,
-    scan,
-)
+from tripletlib.datasets.folders import resolve_root, scan
+from tripletlib.datasets.splits import ENDING, PARTS, Listing, Reading, ReidDataset
 from tripletlib.evaluation import DISTRACTOR, JUNK
 from tripletlib.runtime import Progress
 

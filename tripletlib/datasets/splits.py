@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tripletlib.datasets.cache import load_images
+from tripletlib.datasets.cache import DecodedImages, load_images
 from tripletlib.evaluation import JUNK
 from tripletlib.runtime import Progress, data_root
 
 PARTS = ("train", "query", "gallery")
 ENDING = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|ppm|pgm)"  # of a picture's name
 _SHOWN = 10  # skipped files that are printed
-_NOT_OURS = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files are ignored too
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,6 @@ class Listing:
         self.skipped[path] = reason
 
 
-def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, without hidden files and `Thumbs.db`.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is missing or no folder; see data/README.md for the tree"
-        )
-    with os.scandir(folder) as entries:
-        ours = [e for e in entries if not (e.name.startswith(".") or e.name.lower() in _NOT_OURS)]
-    return sorted(ours, key=lambda entry: entry.name)
-
-
 class Split:
     """One part of a data set, sorted by file name.
 
@@ -93,15 +77,15 @@ class Split:
         name: str,
         rows: list[tuple[str, int, int]],
         skipped: dict[str, str],
-        cache_name: str | None,
+        cache: Path | None,
         reading: Reading,
     ) -> None:
         self.name, self.skipped = name, dict(skipped)
         self.paths = np.array([path for path, _, _ in rows], dtype=np.str_)
         self.pids = np.array([pid for _, pid, _ in rows], dtype=np.int64)
         self.camids = np.array([camid for _, _, camid in rows], dtype=np.int64)
-        self._cache_name, self._reading = cache_name, reading
-        self._images: np.ndarray | None = None
+        self._cache, self._reading = cache, reading
+        self._decoded: DecodedImages | None = None
         if reading.skip_unreadable:
             self._leave_out_unreadable()
 
@@ -119,24 +103,40 @@ class Split:
         Raises:
             UnreadableImageError: a file is no picture, or a damaged one.
         """
-        if self._images is None:
-            self._images, _ = self._load()
-        return self._images
+        return self._load().images
 
-    def _load(self) -> tuple[np.ndarray, dict[int, str]]:
-        loaded = load_images(
-            self.paths.tolist(),
-            self._reading.image_size,
-            self._cache_name,
-            self._reading.skip_unreadable,
-            self._reading.progress,
-            title=f"decoding {self.name}",
-        )
-        return loaded.images, loaded.skipped
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for the content, to be kept with what is made of it.
+
+        Two splits have the same one if and only if (but for a chance of 1 in 2^64) they agree in
+        the decoded images, uint8 `[N, 3, H, W]` with their size and order, the pids and the camids.
+        Names, places and times of the files, and how pictures were compressed, do not matter.
+        Decodes the images like `images`; with a cache, they are hashed only when it is made.
+
+        Raises:
+            UnreadableImageError: see `images`.
+        """
+        digest = hashlib.sha256(self._load().digest.encode())
+        for numbers in (self.pids, self.camids):
+            digest.update(numbers.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def _load(self) -> DecodedImages:
+        if self._decoded is None:
+            self._decoded = load_images(
+                self.paths.tolist(),
+                self._reading.image_size,
+                self._cache,
+                self._reading.skip_unreadable,
+                self._reading.progress,
+                title=f"decoding {self.name}",
+            )
+        return self._decoded
 
     def _leave_out_unreadable(self) -> None:
         # Only decoding tells what is readable. Done at once: the arrays never change their length.
-        images, skipped = self._load()
+        skipped = self._load().skipped
         self.skipped |= {str(self.paths[place]): reason for place, reason in skipped.items()}
         for path, reason in list(self.skipped.items())[:_SHOWN]:
             print(f"left out of {self.name}: {path}: {reason}")
@@ -146,7 +146,6 @@ class Split:
         if not len(keep):
             raise ValueError(f"none of the {len(self):,} pictures of {self.name} can be read")
         self.paths, self.pids, self.camids = self.paths[keep], self.pids[keep], self.camids[keep]
-        self._images = images
 
 
 class ReidDataset:
@@ -178,7 +177,8 @@ class ReidDataset:
                     f"no picture for {part!r} in {root}; see data/README.md for the tree"
                 )
             skipped = listings[part].skipped
-            splits[part] = Split(part, rows, skipped, _cache_name(root, part), reading)
+            cache = _cache_folder(root, part, reading.image_size)
+            splits[part] = Split(part, rows, skipped, cache, reading)
         self.train, self.query, self.gallery = (splits[part] for part in PARTS)
         junk = [path for path, who, _ in listings["gallery"].rows if to_pid(who) == JUNK]
         self.junk_paths = np.array(junk, dtype=np.str_)
@@ -187,14 +187,16 @@ class ReidDataset:
         return f"{type(self).__name__}({self.train!r}, {self.query!r}, {self.gallery!r})"
 
 
-def resolve_root(root: str | os.PathLike[str]) -> Path:
-    """The absolute path; a relative one is meant from the data root, not the working directory."""
-    return (data_root() / Path(root).expanduser()).resolve()
+def _cache_folder(root: Path, part: str, image_size: tuple[int, int]) -> Path | None:
+    """Where decoded images are kept; None if that would be in the data set's own folder.
 
-
-def _cache_name(root: Path, part: str) -> str | None:
-    """Tells caches apart; None, for no cache, if they would lie in the data set's own folder."""
-    if data_root().resolve().is_relative_to(root):
+    A data set below the data root is known by its place there, so that the two may move together.
+    """
+    data = data_root().resolve()
+    if data.is_relative_to(root):
         return None
-    place = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', root.name)[:40]}-{place}-{part}"
+    place = root.relative_to(data) if root.is_relative_to(data) else root
+    key = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", root.name)[:40]
+    height, width = image_size
+    return data / "cache" / f"{name}-{key}-{part}-{height}x{width}"

@@ -1,0 +1,111 @@
+"""Folders of pictures: where they lie, what counts in them, and how one is replaced as a whole."""
+
+import glob
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tripletlib.runtime import data_root
+
+_NOT_OURS = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files are ignored too
+_ABANDONED_AFTER = 3600  # seconds, where no lock tells whether the writer still lives
+
+
+def resolve_root(root: str | os.PathLike[str]) -> Path:
+    """The absolute path; a relative one is meant from the data root, not the working directory."""
+    return (data_root() / Path(root).expanduser()).resolve()
+
+
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name, without hidden files and `Thumbs.db`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is missing or no folder; see data/README.md for the tree"
+        )
+    with os.scandir(folder) as entries:
+        ours = [e for e in entries if not (e.name.startswith(".") or e.name.lower() in _NOT_OURS)]
+    return sorted(ours, key=lambda entry: entry.name)
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `target` once it is filled.
+
+    Whoever opens `target` finds all of the earlier folder or all of the new one; after an error the
+    earlier one is still there. The new one is filled in a hidden folder beside `target`.
+
+    Raises:
+        OSError: something cannot be written, or another process has put a folder there meanwhile.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target)
+    token = secrets.token_hex(4)
+    workshop = target.with_name(f".{target.name}-{token}")
+    unlocked = target.with_name(f".{token}")  # nobody takes it for abandoned before it is locked
+    try:
+        (unlocked / "new").mkdir(parents=True)
+        with _lock(unlocked):
+            unlocked.rename(workshop)
+            yield workshop / "new"
+            _swap(workshop / "new", target, workshop / "old")
+    finally:
+        shutil.rmtree(unlocked, ignore_errors=True)
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Removes what killed processes left of `replaced_folder(target)`, and nothing else."""
+    for workshop in target.parent.glob(f".{glob.escape(target.name)}-????????"):
+        with suppress(OSError):  # its writer lives, or another process has just removed it
+            names = {entry.name for entry in workshop.iterdir()}
+            if names and names <= {"new", "old"}:
+                with _lock(workshop) as is_locked:
+                    if is_locked or time.time() - workshop.stat().st_mtime > _ABANDONED_AFTER:
+                        with suppress(OSError):  # killed between the two renames
+                            (workshop / "old").rename(target)
+                        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            old.rename(target)
+        raise
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Locks a folder until the `with` block or the process ends; False where that is not possible.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        is_locked = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
+            is_locked = False  # some network folders know no locks
+        yield is_locked
+    finally:
+        os.close(handle)
