@@ -21,10 +21,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # toy_retrieval lies beside the tests
 
+from page_messages import choose
 from toy_retrieval import make_retrieval
 
 from tripletlib.runtime.paths import runs_root
-from tripletlib.widgets.query_browser import QueryBrowser
+from tripletlib.widgets import QueryBrowser
 
 SIZES = {"people": 750, "queries": 3_368, "gallery": 15_913, "dim": 128, "spread": 0.9}
 CLICKS = 40
@@ -47,8 +48,7 @@ def clicks(browser: QueryBrowser, first: int) -> list[float]:
     """Half of them on queries, half on gallery pictures."""
     keys = [f"query:{first + i}" for i in range(CLICKS // 2)]
     keys += [f"gallery:{first + i}" for i in range(CLICKS // 2)]
-    grid = browser.results.grid
-    return [seconds(lambda key=key: grid._handle_custom_msg({"chosen": key}, [])) for key in keys]
+    return [seconds(lambda key=key: choose(browser.results, key)) for key in keys]
 
 
 def changes(browser: QueryBrowser) -> list[float]:
@@ -57,8 +57,8 @@ def changes(browser: QueryBrowser) -> list[float]:
     times = []
     for name, series in values.items():
         for value in series:
-            browser.results.grid._handle_custom_msg({"chosen": f"query:{2_000 + len(times)}"}, [])
-            control = browser.results.controls[name]
+            choose(browser.results, f"query:{2_000 + len(times)}")
+            control = browser.controls[name]
             times.append(seconds(lambda c=control, v=value: setattr(c, "value", v)))
     return times
 
@@ -74,13 +74,13 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
         browser.queries.order.value = "worst AP first"
 
     def rerank() -> None:
-        browser.results.controls["rerank"].value = True
+        browser.controls["rerank"].value = True
 
     results["AP of all queries, once"] = summary([seconds(sort)])
     results["everybody's neighbours, once"] = summary([seconds(rerank)])
     results["click, re-ranked"] = summary(clicks(browser, 1_000))
     results["new k1, k2 or lambda"] = summary(changes(browser))
-    message = browser.messages.widget.value
+    message = browser.message.value
     assert not message, message  # an error would be fast
     return results
 

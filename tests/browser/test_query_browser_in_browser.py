@@ -54,7 +54,7 @@ class Widget:
         self.root = page.locator(".browser")
         self.results = self.part("results").locator(".picture-group")
         self.queries = self.part("queries").locator(".picture-card")
-        self.message = self.part("message")
+        self.message = self.root.locator(".message-line")
 
     def part(self, name):
         return self.root.locator(f".browser-{name}")

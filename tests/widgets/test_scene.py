@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from tripletlib.widgets.scene import LEARNING_RATE, Scene, example_scene, read, stepped
+from tripletlib.widgets import Scene, example_scene, gradient_step, scene_loss
+from tripletlib.widgets.scene import LEARNING_RATE
 
 
-def naive_reading(scene):
+def naive_loss(scene):
     """Loss of every anchor and the chosen anchor's pair, written from the definition."""
     losses, pairs = [], []
     distances = np.linalg.norm(scene.points[:, None] - scene.points, axis=2)
@@ -23,52 +24,54 @@ def naive_reading(scene):
 
 @pytest.mark.parametrize("margin", [0.0, 0.5, "soft"])
 @pytest.mark.parametrize("anchor", range(9))
-def test_reading_equals_the_definition(anchor, margin):
+def test_it_equals_the_definition(anchor, margin):
     start = example_scene()
     scene = Scene(start.points, start.labels, anchor, margin)
-    losses, pairs = naive_reading(scene)
-    reading = read(scene)
-    assert reading.loss == pytest.approx(losses.mean())
-    assert reading.anchor_loss == pytest.approx(losses[anchor])
-    assert (reading.positive, reading.negative) == pairs[anchor]
+    losses, pairs = naive_loss(scene)
+    result = scene_loss(scene)
+    assert result.loss == pytest.approx(losses.mean())
+    assert result.anchor_loss == pytest.approx(losses[anchor])
+    assert (result.positive, result.negative) == pairs[anchor]
     distances = np.linalg.norm(scene.points[list(pairs[anchor])] - scene.points[anchor], axis=1)
-    assert [reading.positive_distance, reading.negative_distance] == pytest.approx([*distances])
+    assert [result.positive_distance, result.negative_distance] == pytest.approx([*distances])
 
 
-def test_pull_is_minus_the_slope_of_the_loss():
+def test_the_gradient_is_the_slope_of_the_loss():
     scene, width = example_scene(), 1e-6
     slopes = np.zeros_like(scene.points)
     for place in np.ndindex(*scene.points.shape):
         shift = np.zeros_like(scene.points)
         shift[place] = width
         ahead, behind = (
-            naive_reading(Scene(scene.points + sign * shift, scene.labels))[0].mean()
+            naive_loss(Scene(scene.points + sign * shift, scene.labels))[0].mean()
             for sign in (1, -1)
         )
         slopes[place] = (ahead - behind) / (2 * width)
-    np.testing.assert_allclose(read(scene).pull, -slopes, atol=1e-6)
+    np.testing.assert_allclose(scene_loss(scene).gradient, slopes, atol=1e-6)
 
 
 def test_steps_lead_the_example_to_a_loss_of_zero():
     scene = example_scene()
-    moved = stepped(scene)
-    np.testing.assert_allclose(moved.points, scene.points + LEARNING_RATE * read(scene).pull)
+    moved = gradient_step(scene)
+    np.testing.assert_allclose(
+        moved.points, scene.points - LEARNING_RATE * scene_loss(scene).gradient
+    )
     for _ in range(10):
-        scene = stepped(scene)
-    assert read(scene).loss == 0
-    assert read(scene).active_fraction == 0
+        scene = gradient_step(scene)
+    assert scene_loss(scene).loss == 0
+    assert scene_loss(scene).active_fraction == 0
 
 
-def test_points_in_one_place_have_a_finite_pull_and_the_margin_as_loss():
-    reading = read(Scene(np.zeros((4, 2)), np.array([0, 0, 1, 1])))
-    assert reading.loss == pytest.approx(0.5)
-    np.testing.assert_array_equal(reading.pull, 0)
+def test_points_in_one_place_have_a_finite_gradient_and_the_margin_as_loss():
+    result = scene_loss(Scene(np.zeros((4, 2)), np.array([0, 0, 1, 1])))
+    assert result.loss == pytest.approx(0.5)
+    np.testing.assert_array_equal(result.gradient, 0)
 
 
 def test_an_anchor_without_a_positive_is_named():
     scene = Scene(np.eye(3, 2), np.array([0, 0, 1]), anchor=2)
     with pytest.raises(ValueError, match="point 2 is alone"):
-        read(scene)
+        scene_loss(scene)
 
 
 def test_points_have_short_names():

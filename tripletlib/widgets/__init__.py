@@ -1,24 +1,23 @@
 """The playground of nine points and the query browser."""
 
-from tripletlib.widgets.browsing import Browsing
-from tripletlib.widgets.lookup import Asked, Options
-from tripletlib.widgets.playground import LOOKS, Playground, draw_static
+from tripletlib.widgets.charts import draw_map, draw_result
+from tripletlib.widgets.playground import Playground, draw_points, draw_scene
 from tripletlib.widgets.query_browser import QueryBrowser
-from tripletlib.widgets.scene import Scene, example_scene, read, stepped
-from tripletlib.widgets.static import draw_map, draw_sight
+from tripletlib.widgets.scene import Scene, example_scene, gradient_step, scene_loss
+from tripletlib.widgets.state import BrowserState, Options, Picture
 
 __all__ = [
-    "LOOKS",
-    "Asked",
-    "Browsing",
+    "BrowserState",
     "Options",
+    "Picture",
     "Playground",
     "QueryBrowser",
     "Scene",
     "draw_map",
-    "draw_sight",
-    "draw_static",
+    "draw_points",
+    "draw_result",
+    "draw_scene",
     "example_scene",
-    "read",
-    "stepped",
+    "gradient_step",
+    "scene_loss",
 ]

@@ -1,138 +1,146 @@
-"""The gallery in the plane, in the query browser: hover to see a picture, click to look it up."""
+"""Ranked pictures, precision-recall curve and map of the gallery: on the page, and on paper."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bqplot
 import ipywidgets
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from tripletlib.evaluation import Place, RankedGallery, Verdict
-from tripletlib.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION
-from tripletlib.widgets.messages import Messages
+from tripletlib.evaluation import Place, RankedGallery
+from tripletlib.plots import (
+    BLACK,
+    BQPLOT_MARKERS,
+    GREY,
+    SERIES,
+    VERDICT_STYLES,
+    draw_answer,
+    show_picture,
+)
+from tripletlib.widgets.cards import moved_by
+from tripletlib.widgets.notebook_widget import NotebookWidget, move_mark
+from tripletlib.widgets.state import BrowserState, Picture
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
-_LOOKS = {  # of the answers: colour, marker
-    Verdict.UNKNOWN: (BLUE, "square"),
-    Verdict.JUNK: (BLACK, "plus"),
-    Verdict.DISTRACTOR: (VERMILION, "triangle-down"),
-    Verdict.WRONG: (VERMILION, "cross"),
-    Verdict.RIGHT: (GREEN, "circle"),
-}
+_MARGIN = {"top": 8, "bottom": 8, "left": 8, "right": 8}
+_WIDE = {"width": "100%", "min_width": "0", "height": "300px"}
 
 
-class GalleryMap:
-    """A scatter of the gallery's first two principal components; query and answers stand out.
+class GalleryPlane:
+    """The plane of the gallery's first two principal components.
 
     Args:
         embeddings: of the gallery, `[G, D]`.
-        describe: from a gallery index to the HTML of the picture that hovering shows.
-        messages: shows errors.
-        on_choose: is called with the gallery index of a clicked point.
 
     Attributes:
         points: the gallery in the plane, `[G, 2]`.
         explained: share of the variance that the plane shows.
+    """
+
+    def __init__(self, embeddings: np.ndarray) -> None:
+        self._plane = PCA(min(2, *embeddings.shape), random_state=0).fit(embeddings)
+        self.points = self.project(embeddings)
+        self.explained = float(self._plane.explained_variance_ratio_.sum())
+
+    def project(self, embeddings: np.ndarray) -> np.ndarray:
+        """Embeddings `[N, D]` as points `[N, 2]`."""
+        flat = self._plane.transform(embeddings)  # [N, 1 or 2]
+        return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+
+
+class GalleryMap:
+    """A scatter of the gallery in the plane; query and answers stand out.
+
+    Hovering over a point shows its picture, a click chooses it.
+
+    Args:
+        plane: the gallery in the plane.
+        describe: from a gallery index to the HTML that hovering shows.
+        owner: shows errors.
+        on_choose: is called with the gallery index of a clicked point.
+
+    Attributes:
         note: what is drawn, and how much of it the plane shows.
         widget: what to show.
     """
 
     def __init__(
         self,
-        embeddings: np.ndarray,
+        plane: GalleryPlane,
         describe: Callable[[int], str],
-        messages: Messages,
+        owner: NotebookWidget,
         on_choose: Callable[[int], None],
     ) -> None:
-        self._describe, self._messages, self._on_choose = describe, messages, on_choose
-        components = min(2, *embeddings.shape)
-        self._plane = PCA(components, random_state=0).fit(embeddings)
-        self.points = self._project(embeddings)
-        self.explained = float(self._plane.explained_variance_ratio_.sum())
+        self._plane, self._describe = plane, describe
+        self._owner, self._on_choose = owner, on_choose
         self._tip = ipywidgets.HTML()
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
-        everybody = np.linspace(0, len(embeddings) - 1, min(SHOWN, len(embeddings)))
-        self._indices: dict[str, np.ndarray] = {"background": everybody.astype(int)}
+        self._indices: dict[str, np.ndarray] = {}
+        size = len(plane.points)
         self._background = self._scatter(
             "background", colors=[GREY], default_size=12, opacities=[0.45]
         )
+        shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
+        self._move("background", self._background, shown)
         self._answers = {
             verdict: self._scatter(
-                verdict, colors=[colour], marker=marker, default_size=90, stroke="white"
+                verdict,
+                colors=[style.colour],
+                marker=BQPLOT_MARKERS[style.marker],
+                default_size=90,
+                stroke="white",
             )
-            for verdict, (colour, marker) in _LOOKS.items()
+            for verdict, style in VERDICT_STYLES.items()
         }
-        drawn = (
-            ""
-            if len(everybody) == len(embeddings)
-            else f", {len(everybody):,} of {len(embeddings):,} pictures drawn"
-        )
-        self.note = f"Two principal components, {self.explained:.0%} of the variance{drawn}"
         self._query = bqplot.Scatter(
             x=[0.0], y=[0.0], scales=self._scales, colors=["white"], marker="diamond",
             stroke=BLACK, stroke_width=3, default_size=220,
         )  # fmt: skip
-        self.widget = self._figure()
+        self.note = f"Two principal components, {plane.explained:.0%} of the variance"
+        if len(shown) < size:
+            self.note += f", {len(shown):,} of {size:,} pictures drawn"
+        self.widget = bqplot.Figure(
+            marks=[self._background, *self._answers.values(), self._query],
+            axes=[],  # only who is near to whom means something
+            fig_margin=_MARGIN,
+            layout=ipywidgets.Layout(**_WIDE),
+        )
 
-    def show(self, query: np.ndarray, places: list[Place]) -> None:
-        """Marks a query and its answers.
-
-        Args:
-            query: its embedding, `[D]`.
-            places: the answers to mark.
-        """
+    def show(self, query: np.ndarray, places: Sequence[Place]) -> None:
+        """Marks a query, by its embedding `[D]`, and its answers."""
         for verdict, mark in self._answers.items():
-            self._indices[verdict] = np.array(
-                [place.index for place in places if place.verdict == verdict], dtype=int
-            )
-            _move(mark, self.points[self._indices[verdict]])
-        _move(self._query, self._project(query[None]))
+            mine = [place.index for place in places if place.verdict == verdict]
+            self._move(verdict, mark, np.array(mine, dtype=int))
+        move_mark(self._query, self._plane.project(query[None]))
 
-    def _project(self, embeddings: np.ndarray) -> np.ndarray:
-        flat = self._plane.transform(embeddings)  # [N, 1 or 2]
-        return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    def _move(self, name: str, mark: Any, indices: np.ndarray) -> None:
+        self._indices[name] = indices
+        move_mark(mark, self._plane.points[indices])
 
     def _scatter(self, name: str, **look: Any) -> Any:
-        points = self.points[self._indices.setdefault(name, np.zeros(0, int))]
         mark = bqplot.Scatter(
-            x=points[:, 0],
-            y=points[:, 1],
+            x=np.zeros(0),
+            y=np.zeros(0),
             scales=self._scales,
             tooltip=self._tip,
             tooltip_style={"opacity": 1},
             **look,
         )
+
+        def index(event: dict[str, Any]) -> int:
+            return int(self._indices[name][event["data"]["index"]])
+
+        def show_tip(_: Any, event: dict[str, Any]) -> None:
+            self._tip.value = self._describe(index(event))
+
         # Hovering leaves a message where it is: the mouse may be on its way elsewhere.
-        hover = self._messages.guarded(
-            lambda event: self._show_tip(self._index(name, event)), clears=False
-        )
-        click = self._messages.guarded(lambda event: self._on_choose(self._index(name, event)))
-        mark.on_hover(lambda _, event: hover(event))
-        mark.on_element_click(lambda _, event: click(event))
+        mark.on_hover(self._owner.guarded(show_tip, clears=False))
+        mark.on_element_click(self._owner.guarded(lambda _, event: self._on_choose(index(event))))
         return mark
-
-    def _index(self, name: str, event: dict[str, Any]) -> int:
-        return int(self._indices[name][event["data"]["index"]])
-
-    def _show_tip(self, index: int) -> None:
-        self._tip.value = self._describe(index)
-
-    def _figure(self) -> Any:
-        figure = bqplot.Figure(
-            marks=[self._background, *self._answers.values(), self._query],
-            axes=[],  # only who is near to whom means something
-            fig_margin={"top": 8, "bottom": 8, "left": 8, "right": 8},
-            layout=ipywidgets.Layout(width="100%", min_width="0", height="300px"),
-        )
-        figure.add_class("browser-map")
-        return figure
-
-
-def _move(mark: Any, points: np.ndarray) -> None:
-    """Moves a mark in one message to the page."""
-    with mark.hold_sync():
-        mark.x, mark.y = points[:, 0], points[:, 1]
 
 
 class PrecisionRecallCurve:
@@ -144,12 +152,11 @@ class PrecisionRecallCurve:
 
     def __init__(self) -> None:
         scales = {name: bqplot.LinearScale(min=0, max=1) for name in ("x", "y")}
-        looks = ((BLUE, "solid"), (ORANGE, "dashed"))
         self._lines = [
             bqplot.Lines(
                 x=[], y=[], scales=scales, colors=[colour], line_style=style, stroke_width=3
             )
-            for colour, style in looks
+            for (colour, _, _), style in zip(SERIES, ("solid", "dashed"), strict=False)
         ]
         ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", "grid_color": "#E5E5E5"}
         axes = [
@@ -159,15 +166,117 @@ class PrecisionRecallCurve:
         self.widget = bqplot.Figure(
             marks=self._lines,
             axes=axes,
-            fig_margin={"top": 8, "bottom": 45, "left": 55, "right": 12},
-            layout=ipywidgets.Layout(width="100%", min_width="0", height="300px"),
+            fig_margin=_MARGIN | {"bottom": 45, "left": 55},
+            layout=ipywidgets.Layout(**_WIDE),
         )
-        self.widget.add_class("browser-curve")
 
-    def show(self, *lists: RankedGallery | None) -> None:
-        """Draws the curves of the answers by distance and re-ranked; None for no curve."""
-        for line, answers in zip(self._lines, lists, strict=True):
-            curve = None if answers is None else answers.curve()
-            recall, precision = (np.zeros(0), np.zeros(0)) if curve is None else curve
-            with line.hold_sync():
-                line.x, line.y = recall, precision
+    def show(self, *rankings: RankedGallery | None) -> None:
+        """Draws the curves by distance and re-ranked; None for no curve."""
+        for line, ranked in zip(self._lines, rankings, strict=True):
+            curve = None if ranked is None else ranked.curve()
+            move_mark(line, np.zeros((0, 2)) if curve is None else np.column_stack(curve))
+
+
+def draw_map(ax: Axes, state: BrowserState) -> Axes:
+    """Draws the map on paper: the gallery in the plane, the query and its first places.
+
+    Args:
+        ax: where to draw.
+        state: what is seen.
+    """
+    plane = GalleryPlane(state.retrieval.gallery.embeddings)
+    x, y = plane.points.T
+    ax.scatter(x, y, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
+    for verdict, style in VERDICT_STYLES.items():
+        mine = [place.index for place in state.result.top() if place.verdict == verdict]
+        if mine:
+            x, y = plane.points[mine].T
+            ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, ec="white",
+                       label=str(verdict))  # fmt: skip
+    x, y = plane.project(state.embedding(state.result.query)[None]).T
+    ax.scatter(x, y, s=110, color="white", marker="D", ec="black", lw=2, label="query")
+    ax.set_title(f"Two principal components (PCA),\n{plane.explained:.0%} of the variance")
+    ax.set(xticks=[], yticks=[])  # only who is near to whom means something
+    ax.grid(False)
+    ax.legend(fontsize=9)
+    return ax
+
+
+def draw_result(state: BrowserState, columns: int = 10) -> Figure:
+    """Draws the query, its ranked gallery and its precision-recall curve.
+
+    Re-ranked, there is a row before and a row after, and small arrows say how many ranks a picture
+    went up or down.
+
+    Args:
+        state: what is seen.
+        columns: answers in a row, at most `top_k`.
+    """
+    result = state.result
+    rankings = {"by distance": result.before}
+    if result.after is not None:
+        rankings["re-ranked"] = result.after
+    columns = min(columns, result.options.top_k)
+    has_curve = bool(result.before.first_right)
+    heights = [2 * len(rankings), 2.6 if has_curve else 0.4]
+    figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.3))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    rows = above.subplots(len(rankings), columns + 1, squeeze=False)
+    before = result.before.rank_by_index(len(state.retrieval.gallery))
+    for row, (name, ranked) in zip(rows, rankings.items(), strict=True):
+        _draw_query(row[0], state, name)
+        places = ranked.top(columns, result.options.show_junk)[:columns]
+        _draw_places(row[1:], state, places, before if ranked is result.after else None)
+    if has_curve:
+        text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
+        _write_scores(text, rankings)
+        _draw_curves(curve, rankings)
+    else:
+        below.text(0.02, 0.5, "No right answer is known, so there is no AP and no curve.")
+    figure.suptitle(state.retrieval.name)
+    return figure
+
+
+def _draw_query(ax: Axes, state: BrowserState, name: str) -> None:
+    pid, camid = state.pid_and_camid(state.result.query)
+    show_picture(ax, state.image(state.result.query))
+    ax.set_title(name, fontsize=9)
+    ax.set_xlabel("your picture" if pid is None else f"person {pid}\ncam. {camid}", fontsize=9)
+
+
+def _draw_places(
+    axes: Sequence[Axes], state: BrowserState, places: Sequence[Place], before: np.ndarray | None
+) -> None:
+    for ax in axes[len(places) :]:
+        ax.axis("off")
+    for ax, place in zip(axes, places, strict=False):
+        moved = "" if before is None else moved_by(place, before)
+        rank = f"{place.rank}  {moved}" if place.rank else "junk"
+        picture = Picture("gallery", place.index)
+        _, camid = state.pid_and_camid(picture)
+        text = f"{rank}\n{place.distance:.3g} · c{camid}"
+        draw_answer(ax, state.image(picture), place.verdict, text)
+
+
+def _write_scores(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
+    ax.axis("off")
+    lines = [
+        f"{name}: AP {ranked.average_precision:.1%}, first right at rank {ranked.first_right}"
+        for name, ranked in rankings.items()
+    ]
+    name, last = list(rankings.items())[-1]
+    ends = ("nearest wrong", last.nearest_wrong()), ("farthest right", last.farthest_right())
+    for which, place in ends:
+        if place is not None:
+            lines.append(f"{name}, {which}: rank {place.rank}, {place.distance:.3g} away")
+    ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
+
+
+def _draw_curves(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
+    for (name, ranked), (colour, _, line) in zip(rankings.items(), SERIES, strict=False):
+        curve = ranked.curve()
+        assert curve is not None  # drawn only where there is a right answer
+        ax.plot(*curve, line, color=colour, lw=2, label=name)
+    ax.set(title="Precision and recall", xlabel="recall", ylabel="precision")
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+    ax.legend(loc="best")

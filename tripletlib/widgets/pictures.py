@@ -1,4 +1,4 @@
-"""Clickable pictures and a file chooser as Jupyter widgets; `widgets/` holds what the browser runs.
+"""Clickable pictures and a file chooser as Jupyter widgets; `page/` holds what the browser runs.
 
 One widget holds a whole grid: a redraw is one message, however many pictures there are.
 """
@@ -11,8 +11,24 @@ from typing import Any
 import anywidget
 import traitlets
 
+from tripletlib.plots import SERIES, VERDICT_STYLES
+
 _FOLDER = Path(__file__).parent / "page"
 MAX_UPLOAD_BYTES = 8_000_000  # Jupyter's web socket takes messages of up to 10 MB
+
+
+def _style_sheet() -> str:
+    """`browser.css` behind the colours and lines of verdicts and curves."""
+    rules = [
+        f".verdict-{verdict} {{ --verdict: {style.colour}; --verdict-line: {style.line}; }}"
+        for verdict, style in VERDICT_STYLES.items()
+    ]
+    (before, *_), (after, *_) = SERIES[:2]
+    rules.append(f".browser {{ --before: {before}; --after: {after}; }}")
+    return "\n".join([*rules, (_FOLDER / "browser.css").read_text(encoding="utf-8")])
+
+
+_CSS = _style_sheet()
 
 
 @dataclass(frozen=True)
@@ -23,7 +39,7 @@ class Card:
         key: tells the picture apart; the same picture in two groups has the same key.
         src: the picture as a `data:` address.
         description: what a screen reader says and the mouse shows.
-        verdict: names the look in `browser.css`.
+        verdict: how it is framed, a key of `VERDICT_STYLES`; empty for no frame.
         mark: short text above the picture, at the left.
         moved: short text above the picture, at the right.
         lines: texts below the picture.
@@ -32,7 +48,7 @@ class Card:
     key: str
     src: str
     description: str
-    verdict: str = "none"
+    verdict: str = ""
     mark: str = ""
     moved: str = ""
     lines: tuple[str, ...] = ()
@@ -62,7 +78,7 @@ class PictureGrid(anywidget.AnyWidget):
     """
 
     _esm = _FOLDER / "picture_grid.js"
-    _css = _FOLDER / "browser.css"
+    _css = _CSS
     label = traitlets.Unicode().tag(sync=True)
     groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
@@ -88,7 +104,7 @@ class PictureUpload(anywidget.AnyWidget):
     """
 
     _esm = _FOLDER / "picture_upload.js"
-    _css = _FOLDER / "browser.css"
+    _css = _CSS
     label = traitlets.Unicode().tag(sync=True)
     max_bytes = traitlets.Int(MAX_UPLOAD_BYTES).tag(sync=True)
 

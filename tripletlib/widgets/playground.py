@@ -1,111 +1,104 @@
 """The playground of notebook 02: drag points, see what batch hard makes of them.
 
-`tripletlib.scene` holds the numbers; `Playground` draws them in the browser and `draw_static` on
-paper.
+`scene.py` holds the numbers; `Playground` draws them on the page and `draw_scene` on paper.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import bqplot
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from tripletlib.losses import Margin
-from tripletlib.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
-from tripletlib.runtime import in_live_notebook
-from tripletlib.widgets.scene import LEARNING_RATE, Scene, example_scene, read, stepped
+from tripletlib.plots import BLACK, BLUE, BQPLOT_MARKERS, ORANGE, PURPLE, VERDICT_STYLES
+from tripletlib.widgets.notebook_widget import NotebookWidget, move_mark
+from tripletlib.widgets.scene import (
+    LEARNING_RATE,
+    Scene,
+    example_scene,
+    gradient_step,
+    scene_loss,
+)
 
-# One look per identity: colour, bqplot's marker, matplotlib's marker.
-LOOKS = ((BLUE, "circle", "o"), (ORANGE, "triangle-up", "^"), (PURPLE, "square", "s"))
-PAIR_LOOKS = ((GREEN, "solid"), (VERMILION, "dashed"))  # hardest positive, hardest negative
-HALF_WIDTH = 3.2  # the plane is shown from -HALF_WIDTH to HALF_WIDTH
+_IDENTITIES = ((BLUE, "o"), (ORANGE, "^"), (PURPLE, "s"))  # colour and marker
+_PAIRS = VERDICT_STYLES["right"], VERDICT_STYLES["wrong"]  # hardest positive, hardest negative
+_HALF_WIDTH = 3.2  # the plane is shown from -_HALF_WIDTH to _HALF_WIDTH
+_SENTENCE = (
+    "The playground needs a live notebook: open this one in JupyterLab and run it to drag the "
+    "points. The picture below shows where they start."
+)
 
 
-def draw_static(scene: Scene, ax: Axes | None = None) -> Axes:
-    """The playground's picture of a scene, with matplotlib.
-
-    Args:
-        scene: what to draw.
-        ax: where; a new figure when left out.
-
-    Returns:
-        The axes. Arrows end where one step with `LEARNING_RATE` takes each point.
-    """
-    if ax is None:
-        ax = plt.subplots(figsize=(6.4, 6))[1]
-    reading = read(scene)
-    for (name, partner, distance), (colour, style) in zip(
-        reading.chosen(), PAIR_LOOKS, strict=True
-    ):
-        label = f"hardest {name}: {distance:.2f} away"
-        x, y = scene.points[[scene.anchor, partner]].T
-        ax.plot(x, y, color=colour, linestyle=style, linewidth=2.5, zorder=1, label=label)
-    ax.plot(*scene.points[scene.anchor], "o", ms=24, mfc="none", mec=BLACK)
+def draw_points(ax: Axes, scene: Scene) -> Axes:
+    """Scatters the points of a scene, each with its name and the look of its identity."""
     for label in np.unique(scene.labels):
-        colour, _, marker = LOOKS[label]
+        colour, marker = _IDENTITIES[label]
         x, y = scene.points[scene.labels == label].T
         ax.scatter(x, y, s=90, color=colour, marker=marker)
-    (x, y), (u, v) = scene.points.T, LEARNING_RATE * reading.pull.T
-    ax.quiver(x, y, u, v, angles="xy", scale_units="xy", scale=1, width=0.006, zorder=3)
     for name, point in zip(scene.names(), scene.points, strict=True):
         ax.annotate(name, point, xytext=(9, 9), textcoords="offset points")
-    limit = _half_width(scene)
-    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=reading.summary())
     ax.set(xlabel="embedding, first entry", ylabel="embedding, second entry")
+    return ax
+
+
+def draw_scene(ax: Axes, scene: Scene) -> Axes:
+    """Draws a scene as the playground shows it.
+
+    Arrows end where one step with `LEARNING_RATE` takes each point.
+    """
+    result = scene_loss(scene)
+    for (name, partner, distance), style in zip(result.pairs(), _PAIRS, strict=True):
+        label = f"hardest {name}: {distance:.2f} away"
+        ends = scene.points[[scene.anchor, partner]].T
+        ax.plot(*ends, color=style.colour, ls=style.line, lw=2.5, zorder=1, label=label)
+    ax.plot(*scene.points[scene.anchor], "o", ms=24, mfc="none", mec=BLACK)
+    draw_points(ax, scene)
+    (x, y), (u, v) = scene.points.T, -LEARNING_RATE * result.gradient.T
+    ax.quiver(x, y, u, v, angles="xy", scale_units="xy", scale=1, width=0.006, zorder=3)
+    limit = _half_width(scene)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=result.summary())
     ax.legend(loc="lower left")
     return ax
 
 
-class Playground:
-    """The scene in the browser: drag points, choose the anchor and the margin, take steps.
-
-    Show it by making it the last line of a cell. Where nobody watches (papermill, nbval) it shows
-    a line of text instead, since a saved page cannot run the widget.
+class Playground(NotebookWidget):
+    """The scene on the page: drag points, choose the anchor and the margin, take steps.
 
     Args:
         scene: what to start with and what "reset" returns to.
 
     Attributes:
         scene: the scene as it is now.
-        widget: the ipywidgets box.
+        anchor, margin, soft, step, reset: the controls.
+        text: loss, share of active triplets and the hardest pairs.
     """
 
     def __init__(self, scene: Scene | None = None) -> None:
+        super().__init__(_SENTENCE)
         self._start = self.scene = example_scene() if scene is None else scene
-        self._own_change = False
         self._make_marks()
         self._make_controls()
-        controls = [self._anchor, self._margin, self._soft, self._step, self._reset]
+        controls = [self.anchor, self.margin, self.soft, self.step, self.reset]
         hint = ipywidgets.HTML("Drag a point. Click one to make it the anchor.")
-        side = ipywidgets.VBox([hint, *controls, self._text, self._errors])
-        layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        self.widget = ipywidgets.HBox([self._make_figure(), side], layout=layout)
+        side = ipywidgets.VBox([hint, *controls, self.text, self.message])
+        self.widget.children = [self._make_figure(), side]
+        self.widget.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
         self.widget.add_class("playground")
         self._draw(self.scene)
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        if in_live_notebook():
-            return self.widget._repr_mimebundle_(**options)
-        return {
-            "text/plain": "The playground needs a live notebook: open this one in JupyterLab and "
-            "run it to drag the points. The picture below shows where they start."
-        }
 
     def _make_marks(self) -> None:
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
         common = {"scales": self._scales, "x": [0.0], "y": [0.0]}
         self._pair_lines = [
-            bqplot.Lines(**common, colors=[colour], line_style=style, stroke_width=3)
-            for colour, style in PAIR_LOOKS
+            bqplot.Lines(**common, colors=[style.colour], line_style=style.line, stroke_width=3)
+            for style in _PAIRS
         ]
         self._pair_labels = bqplot.Label(
             **common,
             text=[""],
-            colors=[GREEN, VERMILION],
+            colors=[style.colour for style in _PAIRS],
             default_size=15,
             align="middle",
             y_offset=28,  # pixels: under the partner, where neither its name nor a line is
@@ -140,20 +133,20 @@ class Playground:
         )
 
     def _make_cloud(self, members: np.ndarray) -> Any:
-        colour, marker, _ = LOOKS[self.scene.labels[members[0]]]
+        colour, marker = _IDENTITIES[self.scene.labels[members[0]]]
         names = self.scene.names()
         cloud = bqplot.Scatter(
             x=self.scene.points[members, 0],
             y=self.scene.points[members, 1],
             scales=self._scales,
             colors=[colour],
-            marker=marker,
+            marker=BQPLOT_MARKERS[marker],
             default_size=180,
             names=[names[i] for i in members],
             enable_move=True,
             update_on_move=True,
         )
-        cloud.observe(self._guarded(self._moved), ["x", "y"])
+        cloud.observe(self.guarded(lambda _: self._take_points()), ["x", "y"])
         cloud.on_element_click(lambda _, event: self._choose(int(members[event["data"]["index"]])))
         return cloud
 
@@ -161,88 +154,62 @@ class Playground:
         soft = self.scene.margin == "soft"
         anchors = [(name, i) for i, name in enumerate(self.scene.names())]
         margin = 0.5 if soft else self.scene.margin
-        self._anchor = ipywidgets.Dropdown(options=anchors, description="anchor")
-        self._anchor.value = self.scene.anchor
-        self._margin = ipywidgets.FloatSlider(margin, max=2, step=0.1, description="margin")
-        self._soft = ipywidgets.Checkbox(soft, description="soft margin")
+        self.anchor = ipywidgets.Dropdown(options=anchors, description="anchor")
+        self.anchor.value = self.scene.anchor
+        self.margin = ipywidgets.FloatSlider(margin, max=2, step=0.1, description="margin")
+        self.soft = ipywidgets.Checkbox(soft, description="soft margin")
         wide = ipywidgets.Layout(width="auto")
-        self._step = ipywidgets.Button(description="take a gradient step", layout=wide)
-        self._reset = ipywidgets.Button(description="reset")
-        self._text = ipywidgets.HTML()
-        self._errors = ipywidgets.Output()
-        for control in (self._anchor, self._margin, self._soft):
-            control.observe(self._guarded(self._asked), "value")
-        self._step.on_click(self._guarded(lambda _: self._go_to(stepped(self.scene))))
-        self._reset.on_click(self._guarded(lambda _: self._go_to(self._start)))
-        for name in ("anchor", "margin", "soft", "step", "reset", "text", "errors"):
-            getattr(self, f"_{name}").add_class(f"playground-{name}")  # handles for tests
+        self.step = ipywidgets.Button(description="take a gradient step", layout=wide)
+        self.reset = ipywidgets.Button(description="reset")
+        self.text = ipywidgets.HTML()
+        for control in (self.anchor, self.margin, self.soft):
+            control.observe(self.guarded(lambda _: self._take_controls()), "value")
+        self.step.on_click(self.guarded(lambda _: self._go_to(gradient_step(self.scene))))
+        self.reset.on_click(self.guarded(lambda _: self._go_to(self._start)))
+        for name in ("anchor", "margin", "soft", "step", "reset", "text"):
+            getattr(self, name).add_class(f"playground-{name}")
 
-    def _guarded(self, action: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Shows an error of a callback, which Jupyter would drop, and ignores our own changes."""
-
-        def callback(event: Any) -> None:
-            if self._own_change:
-                return
-            try:
-                action(event)
-                self._errors.outputs = ()
-            except Exception as error:
-                text = f"{type(error).__name__}: {error}\n"
-                message = {"output_type": "stream", "name": "stderr", "text": text}
-                self._errors.outputs = (message,)
-
-        return callback
-
-    def _moved(self, _: Any) -> None:
+    def _take_points(self) -> None:
         points = self.scene.points.copy()
         for members, cloud in zip(self._members, self._clouds, strict=True):
             points[members] = np.column_stack([cloud.x, cloud.y])
         self._draw(replace(self.scene, points=points))
 
-    def _asked(self, _: Any) -> None:
-        margin: Margin = "soft" if self._soft.value else self._margin.value
-        self._draw(replace(self.scene, anchor=self._anchor.value, margin=margin))
+    def _take_controls(self) -> None:
+        margin: Margin = "soft" if self.soft.value else self.margin.value
+        self._draw(replace(self.scene, anchor=self.anchor.value, margin=margin))
 
     def _choose(self, anchor: int) -> None:
-        self._anchor.value = anchor
+        self.anchor.value = anchor
 
     def _go_to(self, scene: Scene) -> None:
         """Puts points and controls where the scene has them, then draws it."""
-        self._own_change = True
-        try:
+        with self.moving_controls():
             for members, cloud in zip(self._members, self._clouds, strict=True):
-                _place(cloud, scene.points[members])
-            self._anchor.value, self._soft.value = scene.anchor, scene.margin == "soft"
+                move_mark(cloud, scene.points[members])
+            self.anchor.value, self.soft.value = scene.anchor, scene.margin == "soft"
             if scene.margin != "soft":
-                self._margin.value = scene.margin
-        finally:
-            self._own_change = False
+                self.margin.value = scene.margin
         self._draw(scene)
 
     def _draw(self, scene: Scene) -> None:
         """Draws what follows from the points; the points themselves belong to the reader."""
-        reading = read(scene)
+        result = scene_loss(scene)
         self.scene = scene
         anchor = scene.points[scene.anchor]
-        ends = np.array([[anchor, scene.points[partner]] for _, partner, _ in reading.chosen()])
+        ends = np.array([[anchor, scene.points[partner]] for _, partner, _ in result.pairs()])
         for line, path in zip(self._pair_lines, ends, strict=True):  # path: [2 ends, x and y]
-            _place(line, path)
-        _place(self._pair_labels, ends[:, 1])
-        self._pair_labels.text = [f"d_{name[:3]} {far:.2f}" for name, _, far in reading.chosen()]
-        _place(self._ring, anchor[None])
-        _place(self._arrows, _arrow_paths(scene.points, LEARNING_RATE * reading.pull))
+            move_mark(line, path)
+        move_mark(self._pair_labels, ends[:, 1])
+        self._pair_labels.text = [f"d_{name[:3]} {far:.2f}" for name, _, far in result.pairs()]
+        move_mark(self._ring, anchor[None])
+        move_mark(self._arrows, _arrow_paths(scene.points, -LEARNING_RATE * result.gradient))
         limit = _half_width(scene)
         for scale in self._scales.values():
             scale.min, scale.max = -limit, limit
         names = scene.names()
-        pairs = [f"hardest {kind}: {names[i]}, {far:.2f} away" for kind, i, far in reading.chosen()]
-        self._text.value = "<br>".join([f"<b>{reading.summary()}</b>", *pairs])
-
-
-def _place(mark: Any, positions: np.ndarray) -> None:
-    """Moves a mark to `positions`, whose last axis is x and y, in one message to the browser."""
-    with mark.hold_sync():
-        mark.x, mark.y = positions[..., 0], positions[..., 1]
+        pairs = [f"hardest {kind}: {names[i]}, {far:.2f} away" for kind, i, far in result.pairs()]
+        self.text.value = "<br>".join([f"<b>{result.summary()}</b>", *pairs])
 
 
 def _arrow_paths(tails: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -255,4 +222,4 @@ def _arrow_paths(tails: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _half_width(scene: Scene) -> float:
-    return max(HALF_WIDTH, 1.1 * float(np.abs(scene.points).max()))
+    return max(_HALF_WIDTH, 1.1 * float(np.abs(scene.points).max()))

@@ -1,139 +1,186 @@
-"""The query browser of notebook 05: look somebody up, see why the answers are what they are.
+"""The query browser of notebook 05: look somebody up, see why the ranking is what it is.
 
-`tripletlib.browsing` knows and decides; here its parts are put on the page and wired together.
+`state.py` knows and decides; here its pictures and controls are put on the page.
 """
 
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ipywidgets
 import matplotlib.pyplot as plt
+import numpy as np
 
 from tripletlib.experiments import Retrieval
-from tripletlib.runtime import in_live_notebook
-from tripletlib.widgets.browsing import Browsing
-from tripletlib.widgets.cards import MAP_LEGEND, Thumbnails, Words, heading
-from tripletlib.widgets.charts import GalleryMap
-from tripletlib.widgets.lookup import DEFAULTS, FIRST_QUERY, Asked, Options, write_ranking
-from tripletlib.widgets.messages import Messages
-from tripletlib.widgets.panels import QueryPanel, ResultPanel
-from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, PictureUpload
-from tripletlib.widgets.static import draw_sight
+from tripletlib.widgets.cards import (
+    CURVE_LEGEND,
+    LEGEND,
+    MAP_LEGEND,
+    CardMaker,
+    heading,
+    key_of,
+    picture_of,
+    scores_html,
+    why_html,
+)
+from tripletlib.widgets.charts import GalleryMap, GalleryPlane, PrecisionRecallCurve, draw_result
+from tripletlib.widgets.notebook_widget import NotebookWidget
+from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, PictureUpload
+from tripletlib.widgets.state import (
+    DEFAULTS,
+    FIRST_QUERY,
+    K_MAX,
+    BrowserState,
+    Options,
+    Picture,
+    QueryOrder,
+)
+
+PAGE = 12  # queries shown at once
+_ALL = -1  # the camera menu's first entry; with None as its value, nothing would be shown
+_RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
+_SENTENCE = (
+    "The query browser needs a live notebook: open this one in JupyterLab and run it to click "
+    "through the pictures. The picture below shows where it begins."
+)
 
 
-class QueryBrowser:
+class QueryBrowser(NotebookWidget):
     """Queries, their ranked gallery and a map of it, to be clicked through.
 
-    Show it by making it the last line of a cell. Where nobody watches (papermill, nbval) it shows
-    a line of text instead, since a saved page cannot run the widget.
-
     Args:
-        retrieval: what is browsed.
+        retrieval: queries and gallery.
         folder: where saved pictures and rankings go.
-        asked: who is looked up first.
+        query: who is looked up first.
         options: what the controls begin with.
 
     Attributes:
-        browsing: the walk: what is seen now, and the way back.
-        widget: the ipywidgets box.
+        state: what is seen now, and the way back.
+        queries: the list of queries.
+        controls: the control of each of the `Options`, by its name.
+        results: the ranked gallery.
+        why: nearest wrong and farthest right answer.
+        facts: the query's name and scores.
     """
 
     def __init__(
         self,
         retrieval: Retrieval,
         folder: Path,
-        asked: Asked = FIRST_QUERY,
+        query: Picture = FIRST_QUERY,
         options: Options = DEFAULTS,
     ) -> None:
-        self.browsing = Browsing(retrieval, asked, options)
-        self._folder = folder
-        self._words = Words(self.browsing, Thumbnails())
-        self.messages = Messages()
-        self.queries = QueryPanel(self.browsing, self._words, self.messages, self._ask)
-        self.results = ResultPanel(self._words, self.messages, self._ask, self._change)
-        self.map = GalleryMap(retrieval.gallery.embeddings, self._tip, self.messages, self._clicked)
+        super().__init__(_SENTENCE)
+        self.state = BrowserState(retrieval, query, options)
+        self._folder, self._cards = folder, CardMaker(self.state)
+        self.queries = QueryList(self.state, self._cards, self, self._look_up)
+        choose = self.guarded(lambda key: self._look_up(picture_of(key)))
+        self.results = _part("results", PictureGrid("ranked gallery", choose))
+        self.why = _part("why", PictureGrid("why", choose))
+        self.facts = _part("facts", ipywidgets.HTML())
+        self._query = _part("query", ipywidgets.HTML())
+        self.why_text = ipywidgets.HTML()
+        self.curve = PrecisionRecallCurve()
+        plane = GalleryPlane(retrieval.gallery.embeddings)
+        self.map = GalleryMap(plane, self._describe, self, self._look_up_in_gallery)
+        self._make_controls()
         self._make_buttons()
-        self.widget = self._lay_out()
+        self._lay_out()
         self._draw()
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        if in_live_notebook():
-            return self.widget._repr_mimebundle_(**options)
-        return {
-            "text/plain": "The query browser needs a live notebook: open this one in JupyterLab "
-            "and run it to click through the pictures. The picture below shows where it begins."
-        }
+    def _make_controls(self) -> None:
+        self.controls = _make_controls(self.state.result.options)
+        for name, control in self.controls.items():
+            _part(name.replace("_", "-"), control)
+            control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
 
     def _make_buttons(self) -> None:
-        guarded = self.messages.guarded
-        self.back = ipywidgets.Button(description="back", icon="arrow-left")
-        self.save = ipywidgets.Button(description="save as PNG", icon="image")
-        self.export = ipywidgets.Button(description="ranking as CSV", icon="table")
-        self.upload = PictureUpload(
-            "look up a picture of your own", guarded(self._upload), guarded(self._refuse)
-        )
+        self.back = _part("back", ipywidgets.Button(description="back", icon="arrow-left"))
+        self.save = _part("save", ipywidgets.Button(description="save as PNG", icon="image"))
+        self.export = _part("export", ipywidgets.Button(description="ranking as CSV", icon="table"))
         actions = {self.back: self._go_back, self.save: self._save, self.export: self._export}
         for button, action in actions.items():
-            button.on_click(guarded(lambda _, action=action: action()))
-        for name in ("back", "save", "export", "upload"):
-            getattr(self, name).add_class(f"browser-{name}")
+            button.on_click(self.guarded(lambda _, action=action: action()))
+        upload = PictureUpload(
+            "look up a picture of your own", self.guarded(self._upload), self.guarded(self._refuse)
+        )
+        self.upload = _part("upload", upload)
 
-    def _lay_out(self) -> ipywidgets.Widget:
-        buttons = ipywidgets.HBox([self.back, self.save, self.export])
-        about = ipywidgets.VBox([self.results.facts, buttons])
-        top = ipywidgets.HBox([self.results.query, about, self.results.control_box()])
-        note = f"{self.map.note}<br>{MAP_LEGEND}"
-        map_box = ipywidgets.VBox([ipywidgets.HTML(heading("Gallery map", note)), self.map.widget])
-        bottom = ipywidgets.HBox([self.results.why_box(), self.results.curve_box(), map_box])
-        right = ipywidgets.VBox([top, self.results.legend, self.results.grid, bottom])
-        left = ipywidgets.VBox([self.queries.widget, self.upload])
-        retrieval = self.browsing.lookup.retrieval
+    def _lay_out(self) -> None:
+        retrieval = self.state.retrieval
         sizes = f"{len(retrieval.query):,} queries · {len(retrieval.gallery):,} gallery pictures"
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
-        body = ipywidgets.HBox([left, right])
-        browser = ipywidgets.VBox([title, self.messages.widget, body])
-        names = {"browser": browser, "browser-title": title, "browser-top": top,
-                 "browser-left": left, "browser-right": right, "browser-bottom": bottom,
-                 "browser-body": body, "browser-buttons": buttons,
-                 "browser-about": about, "browser-map-box": map_box}  # fmt: skip
-        for name, box in names.items():
-            box.add_class(name)
-        return browser
+        left = _column("left", [self.queries.widget, self.upload])
+        right = [self._top(), ipywidgets.HTML(f'<div class="legend">{LEGEND}</div>')]
+        right += [self.results, self._bottom()]
+        body = _row("body", [left, _column("right", right)])
+        self.widget.children = [_part("title", title), self.message, body]
+        self.widget.add_class("browser")
+
+    def _top(self) -> ipywidgets.Widget:
+        about = [self.facts, _row("buttons", [self.back, self.save, self.export])]
+        controls = [self.controls[name] for name in ("rerank", "k1", "k2", "lambda_value", "top_k")]
+        shown = ipywidgets.HBox([self.controls["compare"], self.controls["show_junk"]])
+        controls = _column("controls", [*controls, shown])
+        return _row("top", [self._query, _column("about", about), controls])
+
+    def _bottom(self) -> ipywidgets.Widget:
+        why = heading("Why?", "Nearest wrong and farthest right answer")
+        boxes = {
+            "why-box": [ipywidgets.HTML(why), self.why, self.why_text],
+            "curve-box": [
+                ipywidgets.HTML(heading("Precision and recall", CURVE_LEGEND)),
+                _part("curve", self.curve.widget),
+            ],
+            "map-box": [
+                ipywidgets.HTML(heading("Gallery map", f"{self.map.note}<br>{MAP_LEGEND}")),
+                _part("map", self.map.widget),
+            ],
+        }
+        return _row("bottom", [_column(name, parts) for name, parts in boxes.items()])
 
     def _draw(self) -> None:
-        sight = self.browsing.sight
+        result = self.state.result
         self.queries.show()
-        self.results.show(sight)
-        places = sight.answers.top(sight.options.top_k, sight.options.show_junk)
-        self.map.show(self.browsing.lookup.embedding(sight.asked), places)
-        steps = self.browsing.steps_back
-        self.back.disabled, self.back.description = (
-            not steps,
-            f"back ({steps})" if steps else "back",
-        )
+        name, source = escape(self._cards.name(result.query)), self._cards.source(result.query)
+        self._query.value = f'<img src="{source}" alt="{name}">'
+        self.facts.value = f"<h2>{name}</h2>{scores_html(result)}"
+        self.results.show(self._cards.result_groups(result))
+        self.why.show([self._cards.why_group(result.ranked)])
+        self.why_text.value = why_html(result)
+        self.curve.show(result.before, result.after)
+        self.map.show(self.state.embedding(result.query), result.top())
+        steps = self.state.steps_back
+        self.back.disabled = not steps
+        self.back.description = f"back ({steps})" if steps else "back"
+        with self.moving_controls():
+            for name, control in self.controls.items():
+                control.value = getattr(result.options, name)
+                control.disabled = name in _RERANKING and not result.options.rerank
 
-    def _ask(self, asked: Asked) -> None:
-        self.browsing.ask(asked)
+    def _look_up(self, picture: Picture) -> None:
+        self.state.look_up(picture)
         self._draw()
 
-    def _clicked(self, index: int) -> None:
-        self._ask(Asked("gallery", index))
+    def _look_up_in_gallery(self, index: int) -> None:
+        self._look_up(Picture("gallery", index))
 
-    def _change(self, name: str, value: Any) -> None:
+    def _change(self, name: str, event: dict[str, Any]) -> None:
         try:
-            if name == "rerank" and value:
-                self.messages.say("Finding everybody's neighbours for re-ranking, once …")
-            self.browsing.change(**{name: value})
-            self.messages.say("")
+            if name == "rerank" and event["new"]:
+                self.say("Finding everybody's neighbours for re-ranking, once …")
+            self.state.change(**{name: event["new"]})
+            self.say("")
         finally:  # also after a failure: back where the state is
             self._draw()
 
     def _go_back(self) -> None:
-        self.browsing.back()
+        self.state.back()
         self._draw()
 
     def _upload(self, data: bytes, name: str) -> None:
-        self.browsing.upload(data, name)
+        self.state.upload(data, name)
         self._draw()
 
     def _refuse(self, name: str, size: int) -> None:
@@ -143,27 +190,142 @@ class QueryBrowser:
         )
 
     def _save(self) -> None:
-        figure = draw_sight(self.browsing)
+        figure = draw_result(self.state)
         file = self._file("png")
+        file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)
         plt.close(figure)
-        self.messages.say(f"Saved {file}")
+        self.say(f"Saved {file}")
 
     def _export(self) -> None:
         file = self._file("csv")
-        write_ranking(file, self.browsing.sight, self.browsing.lookup.retrieval.gallery)
-        self.messages.say(f"Saved {file}")
+        self.state.save_ranking(file)
+        self.say(f"Saved {file}")
 
-    def _file(self, ending: str) -> Path:
+    def _file(self, suffix: str) -> Path:
         """Named by what is seen, so that another view goes to another file."""
-        asked, options = self.browsing.sight.asked, self.browsing.sight.options
-        name = f"{asked.kind}_{asked.index:05d}"
+        query, options = self.state.result.query, self.state.result.options
+        name = f"{query.kind}_{query.index:05d}"
         if options.rerank:
             name += f"_reranked_{options.k1}_{options.k2}_{options.lambda_value:g}"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder / f"{name}.{ending}"
+        return self._folder / f"{name}.{suffix}"
 
-    def _tip(self, index: int) -> str:
-        asked = Asked("gallery", index)
-        name = self._words.name(asked).replace(" · ", "<br>")
-        return f'<img src="{self._words.source(asked)}" alt="" width="64"><br>{name}'
+    def _describe(self, index: int) -> str:
+        picture = Picture("gallery", index)
+        name = self._cards.name(picture).replace(" · ", "<br>")
+        return f'<img src="{self._cards.source(picture)}" alt="" width="64"><br>{name}'
+
+
+class QueryList:
+    """The queries, sorted, filtered and paged, to choose from.
+
+    Args:
+        state: whose queries.
+        cards: makes their cards.
+        owner: shows errors.
+        on_choose: is called with a chosen query.
+
+    Attributes:
+        grid: their pictures.
+        widget: what to show.
+    """
+
+    def __init__(
+        self,
+        state: BrowserState,
+        cards: CardMaker,
+        owner: NotebookWidget,
+        on_choose: Callable[[Picture], None],
+    ) -> None:
+        self._state, self._cards, self._owner = state, cards, owner
+        self._first = 0  # place of the page's first query in the list
+        self._list = state.queries()
+        self._make_controls()
+        choose = owner.guarded(lambda key: on_choose(picture_of(key)))
+        self.grid = _part("queries", PictureGrid("queries", choose))
+        filters = ipywidgets.HBox([self.camera, self.person])
+        pager = _row("pager", [self.earlier, self._position, self.later])
+        title = ipywidgets.HTML(heading("Queries"))
+        self.widget = ipywidgets.VBox([title, self.order, filters, self.grid, pager])
+
+    def _make_controls(self) -> None:
+        table, wide = self._state.retrieval.query, {"width": "auto", "flex": "1 1 0%"}
+        layout = ipywidgets.Layout(min_width="0", **wide)
+        cameras = [(f"camera {camid}", int(camid)) for camid in np.unique(table.camids)]
+        people = [str(pid) for pid in np.unique(table.pids)]
+        self.order = ipywidgets.Dropdown(
+            options=get_args(QueryOrder), value="as in the set", layout=layout
+        )
+        self.camera = ipywidgets.Dropdown(options=[("all cameras", _ALL), *cameras], layout=layout)
+        self.person = ipywidgets.Combobox(
+            options=people, placeholder="all people", continuous_update=False, layout=layout
+        )
+        self.earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries")
+        self.later = ipywidgets.Button(icon="chevron-right", tooltip="later queries")
+        self._position = ipywidgets.HTML()
+        for name in ("order", "camera", "person"):
+            control = _part(name, getattr(self, name))
+            control.observe(self._owner.guarded(lambda _: self._sort()), "value")
+        self.earlier.on_click(self._owner.guarded(lambda _: self._turn(-PAGE)))
+        self.later.on_click(self._owner.guarded(lambda _: self._turn(PAGE)))
+
+    def show(self) -> None:
+        """Draws the page; the query that is looked up is marked."""
+        page = self._list[self._first : self._first + PAGE]
+        cards = [self._cards.query_card(int(index)) for index in page]
+        group = Group(cards, empty="No query fits these filters.")
+        self.grid.show([group], key_of(self._state.result.query))
+        last, total = self._first + len(page), len(self._list)
+        self.earlier.disabled, self.later.disabled = self._first == 0, last == total
+        self._position.value = f"{self._first + 1:,}–{last:,} of {total:,}" if total else "none"
+
+    def _turn(self, by: int) -> None:
+        self._first = max(0, self._first + by)
+        self.show()
+
+    def _sort(self) -> None:
+        person = self.person.value.strip()
+        if person and not person.isdecimal():
+            example = self.person.options[0]
+            raise ValueError(f"a person is a number such as {example}, not {person!r}")
+        if "AP" in self.order.value and not self._state.knows_scores:
+            self._owner.say("Computing the AP of every query, once …")
+        camid = None if self.camera.value == _ALL else self.camera.value
+        pid = int(person) if person else None
+        self._list = self._state.queries(self.order.value, camid, pid)
+        self._first = 0
+        self._owner.say("")
+        self.show()
+
+
+def _make_controls(options: Options) -> dict[str, Any]:
+    slider = {"continuous_update": False, "layout": ipywidgets.Layout(width="270px")}
+    neighbours = {"min": 1, "max": K_MAX, **slider}
+    box = {"indent": False, "layout": ipywidgets.Layout(width="auto")}
+    return {
+        "top_k": ipywidgets.IntSlider(
+            options.top_k, min=5, max=50, step=5, description="top-k", **slider
+        ),
+        "rerank": ipywidgets.Checkbox(options.rerank, description="re-rank (k-reciprocal)", **box),
+        "k1": ipywidgets.IntSlider(options.k1, description="k1", **neighbours),
+        "k2": ipywidgets.IntSlider(options.k2, description="k2", **neighbours),
+        "lambda_value": ipywidgets.FloatSlider(
+            options.lambda_value, max=1, step=0.05, description="λ", **slider
+        ),
+        "show_junk": ipywidgets.Checkbox(options.show_junk, description="show junk", **box),
+        "compare": ipywidgets.Checkbox(options.compare, description="before | after", **box),
+    }
+
+
+def _part(name: str, widget: Any) -> Any:
+    """Names a widget for style sheet and tests."""
+    widget.add_class(f"browser-{name}")
+    return widget
+
+
+def _row(name: str, parts: list[Any]) -> Any:
+    return _part(name, ipywidgets.HBox(parts))
+
+
+def _column(name: str, parts: list[Any]) -> Any:
+    return _part(name, ipywidgets.VBox(parts))

@@ -7,7 +7,7 @@ import torch
 
 from tripletlib.losses import Margin, batch_hard, mine_hardest, triplet_losses
 
-LEARNING_RATE = 1.0  # long, since the mean shares the pull among all anchors
+LEARNING_RATE = 1.0  # long, since the mean shares the gradient among all anchors
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Reading:
+class SceneLoss:
     """What batch hard says about a scene.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reading:
         negative: index of the anchor's nearest negative.
         positive_distance: anchor to `positive`.
         negative_distance: anchor to `negative`.
-        pull: minus the gradient of `loss` at every point, `[N, 2]`.
+        gradient: of `loss` at every point, `[N, 2]`.
     """
 
     loss: float
@@ -57,9 +57,9 @@ class Reading:
     negative: int
     positive_distance: float
     negative_distance: float
-    pull: np.ndarray
+    gradient: np.ndarray
 
-    def chosen(self) -> tuple[tuple[str, int, float], tuple[str, int, float]]:
+    def pairs(self) -> tuple[tuple[str, int, float], tuple[str, int, float]]:
         """The anchor's two pairs: name, partner's index, distance."""
         return (
             ("positive", self.positive, self.positive_distance),
@@ -82,36 +82,29 @@ def example_scene() -> Scene:
     return Scene(points=np.array(points), labels=np.repeat([0, 1, 2], 3), anchor=2)
 
 
-def read(scene: Scene) -> Reading:
-    """Measures a scene with the kernels of `tripletlib.losses`.
-
-    Args:
-        scene: points, labels, anchor and margin.
-
-    Returns:
-        The `Reading`; the pull comes from autograd through `batch_hard`.
+def scene_loss(scene: Scene) -> SceneLoss:
+    """Applies batch hard to a scene, with the kernels of `tripletlib.losses`.
 
     Raises:
         ValueError: the anchor has no positive, or the points have no valid triplet.
 
     Example:
         >>> scene = Scene(np.array([[0.0, 0.0], [0.0, 2.0], [1.0, 0.0]]), np.array([0, 0, 1]))
-        >>> read(scene).anchor_loss, read(scene).negative
+        >>> scene_loss(scene).anchor_loss, scene_loss(scene).negative
         (1.5, 2)
     """
     points = torch.tensor(scene.points, dtype=torch.float64, requires_grad=True)  # [N, 2]
     labels = torch.as_tensor(scene.labels)
     result = batch_hard(points, labels, scene.margin)
-    result.loss.backward()
+    (gradient,) = torch.autograd.grad(result.loss, points)
     anchors, positives, negatives = mine_hardest(points, labels)  # [N'] each
     if scene.anchor not in anchors:
         raise ValueError(f"point {scene.anchor} is alone in its identity: it has no positive")
     row = anchors.tolist().index(scene.anchor)
-    assert points.grad is not None
     assert result.positive_distances is not None
     assert result.negative_distances is not None
     d_pos, d_neg = result.positive_distances[row], result.negative_distances[row]
-    return Reading(
+    return SceneLoss(
         loss=result.loss.item(),
         active_fraction=result.active_fraction.item(),
         anchor_loss=triplet_losses(d_pos - d_neg, scene.margin)[0].item(),
@@ -119,10 +112,10 @@ def read(scene: Scene) -> Reading:
         negative=int(negatives[row]),
         positive_distance=d_pos.item(),
         negative_distance=d_neg.item(),
-        pull=-points.grad.numpy(),
+        gradient=gradient.numpy(),
     )
 
 
-def stepped(scene: Scene, learning_rate: float = LEARNING_RATE) -> Scene:
+def gradient_step(scene: Scene, learning_rate: float = LEARNING_RATE) -> Scene:
     """The scene after one step of gradient descent on its points."""
-    return replace(scene, points=scene.points + learning_rate * read(scene).pull)
+    return replace(scene, points=scene.points - learning_rate * scene_loss(scene).gradient)

@@ -9,7 +9,8 @@ function make(tag, className, text) {
 }
 
 function card(item, choose) {
-  const button = make("button", `picture-card verdict-${item.verdict}`);
+  const verdict = item.verdict && `verdict-${item.verdict}`;
+  const button = make("button", `picture-card ${verdict}`);
   button.type = "button";
   button.dataset.key = item.key;
   button.title = item.description;

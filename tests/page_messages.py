@@ -1,0 +1,26 @@
+"""What a page sends to the widgets' Python side, for tests without a page."""
+
+
+def choose(grid, key):
+    """A picture of a grid is clicked."""
+    grid._handle_custom_msg({"chosen": key}, [])
+
+
+def send_file(upload, name, data):
+    """A file is chosen."""
+    upload._handle_custom_msg({"name": name}, [memoryview(data)])
+
+
+def refuse_file(upload, name, size):
+    """A file is chosen that is too large to be sent."""
+    upload._handle_custom_msg({"refused": name, "bytes": size}, [])
+
+
+def click_point(mark, index):
+    """A point of a bqplot mark is clicked."""
+    mark._handle_custom_msgs(mark, {"event": "element_click", "data": {"index": index}})
+
+
+def hover_point(mark, index):
+    """The mouse is moved over a point of a bqplot mark."""
+    mark._handle_custom_msgs(mark, {"event": "hover", "data": {"index": index}})

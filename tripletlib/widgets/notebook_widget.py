@@ -1,0 +1,85 @@
+"""What the playground and the query browser share: messages, guarded callbacks, saved pages."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import ipywidgets
+import numpy as np
+
+from tripletlib.runtime import in_live_notebook
+
+
+class NotebookWidget:
+    """A widget with a line in which it talks to its reader.
+
+    Show it by making it the last line of a cell. Where nobody watches (papermill, nbval) the cell
+    shows a sentence instead, since a saved page cannot run the widget.
+
+    Args:
+        sentence: what stands there instead.
+
+    Attributes:
+        widget: the ipywidgets box.
+        message: the line, made to be put into the box.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        self.widget = ipywidgets.VBox()
+        self.message = ipywidgets.HTML()
+        self.message.add_class("message-line")
+        self._sentence = sentence
+        self._moves_controls = False
+
+    def say(self, text: str) -> None:
+        """Shows a text; an empty one clears the line."""
+        self._show("status", "", text)
+
+    def complain(self, text: str) -> None:
+        """Shows what went wrong, so that it is seen and read aloud."""
+        self._show("alert", "⚠ ", text)
+
+    def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
+        """Wraps a callback: its error, which Jupyter would drop, is shown in the line.
+
+        Args:
+            action: does the work; not called while the widget moves its own controls.
+            clears: whether what was said before goes when the work begins.
+        """
+
+        def callback(*arguments: Any) -> None:
+            if self._moves_controls:
+                return
+            if clears:
+                self.say("")
+            try:
+                action(*arguments)
+            except Exception as error:
+                self.complain(f"{type(error).__name__}: {error}")
+
+        return callback
+
+    @contextmanager
+    def moving_controls(self) -> Iterator[None]:
+        """Inside, guarded callbacks stay silent: the widget moves its controls, not the reader."""
+        self._moves_controls = True
+        try:
+            yield
+        finally:
+            self._moves_controls = False
+
+    def _show(self, role: str, sign: str, text: str) -> None:
+        line = f'<div class="{role}" role="{role}">{sign}{escape(text)}</div>' if text else ""
+        self.message.value = line
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        if in_live_notebook():
+            return self.widget._repr_mimebundle_(**options)
+        return {"text/plain": self._sentence}
+
+
+def move_mark(mark: Any, points: np.ndarray) -> None:
+    """Moves a bqplot mark to points, whose last axis is x and y, in one message to the page."""
+    with mark.hold_sync():
+        mark.x, mark.y = points[..., 0], points[..., 1]

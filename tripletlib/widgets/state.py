@@ -1,0 +1,305 @@
+"""What the query browser knows: who is looked up, how, the way back, and the ranked gallery.
+
+Nothing here draws; `query_browser.py` shows it. A step that fails, such as an upload that is no
+picture, raises its error and changes nothing.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tripletlib.datasets import decode_image
+from tripletlib.distances import paired_distances
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import (
+    RankedGallery,
+    RetrievalScores,
+    Verdict,
+    evaluate_embeddings,
+    rank_gallery,
+)
+from tripletlib.experiments import Retrieval
+from tripletlib.reranking import NeighbourIndex
+from tripletlib.runtime import atomic_write
+
+Kind = Literal["query", "gallery", "upload"]
+QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
+K_MAX = 40  # the largest k1 and k2 on offer
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be looked up.
+
+    Attributes:
+        kind: `"query"`: of the query set; `"gallery"`: of the gallery; `"upload"`: handed in by the
+            reader.
+        index: which one.
+    """
+
+    kind: Kind
+    index: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the gallery is ranked and shown.
+
+    Attributes:
+        top_k: ranks shown.
+        rerank: whether the gallery is re-ranked.
+        k1: neighbours that count as reciprocal, see `tripletlib.reranking`.
+        k2: neighbours in the query expansion.
+        lambda_value: weight of the original distance, from 0 to 1.
+        show_junk: whether skipped pictures are shown.
+        compare: whether the list before re-ranking is shown beside the one after.
+    """
+
+    top_k: int = 20
+    rerank: bool = False
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    show_junk: bool = False
+    compare: bool = True
+
+
+FIRST_QUERY, DEFAULTS = Picture("query", 0), Options()
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture that the reader handed in; it stays in this process.
+
+    Attributes:
+        name: its file name.
+        image: to be shown, uint8 `[3, H, W]`.
+        embedding: float32 `[D]`.
+    """
+
+    name: str
+    image: np.ndarray
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The gallery, ranked for a picture.
+
+    Attributes:
+        query: the picture.
+        options: how.
+        before: the ranking by distance.
+        after: the re-ranked one; None without re-ranking.
+    """
+
+    query: Picture
+    options: Options
+    before: RankedGallery
+    after: RankedGallery | None
+
+    @property
+    def ranked(self) -> RankedGallery:
+        """The ranking that counts: re-ranked if that is switched on."""
+        return self.before if self.after is None else self.after
+
+    def top(self) -> list[Any]:
+        """The places to show of the ranking that counts."""
+        return self.ranked.top(self.options.top_k, self.options.show_junk)
+
+
+class BrowserState:
+    """Looks pictures up, one after the other; it remembers the way, and the reader's own pictures.
+
+    Args:
+        retrieval: queries and gallery.
+        query: what is looked up first.
+        options: how.
+
+    Attributes:
+        retrieval: as given.
+        uploads: the reader's own pictures.
+        result: what is to be seen now.
+    """
+
+    def __init__(
+        self, retrieval: Retrieval, query: Picture = FIRST_QUERY, options: Options = DEFAULTS
+    ) -> None:
+        self.retrieval = retrieval
+        self.uploads: list[Upload] = []
+        self._earlier: list[Picture] = []
+        self._shuffles = 0
+        self.result = self._search(query, options)
+
+    def look_up(self, picture: Picture) -> None:
+        """Ranks the gallery for a picture; what was looked up before is one step back.
+
+        Raises:
+            IndexError: there is no such picture.
+        """
+        before = self.result.query
+        self.result = self._search(picture, self.result.options)
+        if picture != before:
+            self._earlier.append(before)
+
+    def change(self, **options: Any) -> None:
+        """Changes some of the `Options`; the query stays.
+
+        Raises:
+            ValueError: k1, k2 or lambda out of range, see `NeighbourIndex.rerank`.
+        """
+        self.result = self._search(self.result.query, replace(self.result.options, **options))
+
+    @property
+    def steps_back(self) -> int:
+        """How many steps the way back has."""
+        return len(self._earlier)
+
+    def back(self) -> None:
+        """Returns to what was looked up before; at the beginning it does nothing."""
+        if self._earlier:
+            self.result = self._search(self._earlier[-1], self.result.options)
+            self._earlier.pop()
+
+    def upload(self, data: bytes, name: str) -> None:
+        """Looks up a picture of the reader's own.
+
+        Args:
+            data: the file's content.
+            name: the file's name.
+
+        Raises:
+            UnreadableImageError: it is no picture, see `decode_image`.
+        """
+        height, width = self.retrieval.gallery_images.shape[2:]
+        shown = decode_image(data, name, (height, width))
+        seen_by_network = decode_image(data, name, self.retrieval.image_size)
+        embedding = self.retrieval.embed(seen_by_network[None])[0]
+        self.uploads.append(Upload(name, shown, embedding))
+        self.look_up(Picture("upload", len(self.uploads) - 1))
+
+    def queries(
+        self, order: QueryOrder = "as in the set", camid: int | None = None, pid: int | None = None
+    ) -> np.ndarray:
+        """Queries in an order; by AP, those without a right answer come last.
+
+        Args:
+            order: AP is that of plain distances, whatever the options say; `"random"` is another
+                order each time.
+            camid: only those of this camera.
+            pid: only those of this identity.
+
+        Returns:
+            Indices, int64 `[n]`.
+
+        Raises:
+            ValueError: an unknown order.
+        """
+        if order not in get_args(QueryOrder):
+            raise ValueError(f"order must be one of {get_args(QueryOrder)}, got {order!r}")
+        table = self.retrieval.query
+        indices = np.arange(len(table))
+        if order == "random":
+            indices = np.random.default_rng(self._shuffles).permutation(indices)
+            self._shuffles += 1
+        elif order != "as in the set":
+            sign = -1 if order == "best AP first" else 1
+            indices = np.argsort(sign * self.scores.average_precision, kind="stable")
+        fits = np.ones(len(table), dtype=bool)
+        fits &= True if camid is None else table.camids == camid
+        fits &= True if pid is None else table.pids == pid
+        return indices[fits[indices]]
+
+    @cached_property
+    def scores(self) -> RetrievalScores:
+        """AP of every query by plain distances; computed when first asked for."""
+        return evaluate_embeddings(self.retrieval.query, self.retrieval.gallery)
+
+    @property
+    def knows_scores(self) -> bool:
+        """Whether `scores` has been computed."""
+        return "scores" in self.__dict__
+
+    def image(self, picture: Picture) -> np.ndarray:
+        """The picture, uint8 `[3, H, W]`."""
+        if picture.kind == "upload":
+            return self.uploads[picture.index].image
+        query = picture.kind == "query"
+        images = self.retrieval.query_images if query else self.retrieval.gallery_images
+        return images[picture.index]
+
+    def embedding(self, picture: Picture) -> np.ndarray:
+        """The picture's embedding, float32 `[D]`."""
+        if picture.kind == "upload":
+            return self.uploads[picture.index].embedding
+        return self._table(picture).embeddings[picture.index]
+
+    def pid_and_camid(self, picture: Picture) -> tuple[int | None, int | None]:
+        """Identity and camera of a picture; None for the reader's own."""
+        if picture.kind == "upload":
+            return None, None
+        table = self._table(picture)
+        return int(table.pids[picture.index]), int(table.camids[picture.index])
+
+    def save_ranking(self, file: Path) -> None:
+        """Writes the gallery in the order that is seen, nearest first, as CSV.
+
+        Args:
+            file: the file to write. Its columns are rank (empty for junk), distance (re-ranked, the
+                final one), verdict, pid, camid and path.
+        """
+        ranked, gallery = self.result.ranked, self.retrieval.gallery
+        table = pd.DataFrame(
+            {
+                "rank": np.where(ranked.verdicts == Verdict.JUNK, "", ranked.ranks.astype(str)),
+                "distance": ranked.distances,
+                "verdict": ranked.verdicts,
+                "pid": gallery.pids[ranked.order],
+                "camid": gallery.camids[ranked.order],
+                "path": gallery.paths[ranked.order],
+            }
+        )
+        with atomic_write(file) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+
+    def _search(self, query: Picture, options: Options) -> SearchResult:
+        size = len(self.uploads) if query.kind == "upload" else len(self._table(query))
+        if not 0 <= query.index < size:  # a negative index would count from the end
+            raise IndexError(f"there is no {query.kind} picture {query.index}, only {size:,}")
+        before = self._rank(query, self._distances(query))
+        after = None
+        if options.rerank:
+            after = self._rank(query, self._reranked_distances(query, options))
+        return SearchResult(query, options, before, after)
+
+    def _rank(self, query: Picture, distances: np.ndarray) -> RankedGallery:
+        gallery, (pid, camid) = self.retrieval.gallery, self.pid_and_camid(query)
+        itself = query.index if query.kind == "gallery" else None
+        return rank_gallery(distances, pid, gallery.pids, camid, gallery.camids, leave_out=itself)
+
+    def _distances(self, query: Picture) -> np.ndarray:
+        gallery = torch.as_tensor(self.retrieval.gallery.embeddings)  # [G, D]
+        embedding = torch.as_tensor(self.embedding(query))
+        return paired_distances(embedding.expand_as(gallery), gallery).numpy()
+
+    def _reranked_distances(self, query: Picture, options: Options) -> np.ndarray:
+        parameters = options.k1, options.k2, options.lambda_value
+        if query.kind == "query":
+            return self._neighbours.rerank(query.index, *parameters)
+        if query.kind == "gallery":
+            return self._neighbours.rerank_gallery(query.index, *parameters)
+        return self._neighbours.rerank_embedding(self.embedding(query), *parameters)
+
+    @cached_property
+    def _neighbours(self) -> NeighbourIndex:
+        """Everybody's neighbours: the part of re-ranking that does not depend on the query."""
+        query, gallery = self.retrieval.query, self.retrieval.gallery
+        return NeighbourIndex(query.embeddings, gallery.embeddings, k_max=K_MAX)
+
+    def _table(self, picture: Picture) -> EmbeddingTable:
+        return self.retrieval.query if picture.kind == "query" else self.retrieval.gallery
