@@ -30,6 +30,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest
 	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
@@ -50,7 +51,7 @@ notebooks: $(READY) ## execute the notebooks and renew their committed outputs
 
 constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'
-	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > constraints.txt
 	@touch $(READY)
 
 clean: ## remove .venv and caches; data/ and runs/ stay

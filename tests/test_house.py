@@ -1,14 +1,26 @@
-"""The project's files agree with each other."""
+"""The project's files agree with each other, and the package is whole where it is installed."""
 
+import ast
+import importlib
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
+import grimp
+import nbformat
 import pytest
 import yaml
 
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib import __version__
+from tripletlib.publishing import find_notebooks
+from tripletlib.runtime import REPOSITORY
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+PACKAGE = REPOSITORY / "tripletlib"
+ROOMS = {f"tripletlib.{door.parent.name}" for door in PACKAGE.glob("*/__init__.py")}
+KERNELS = {f"tripletlib.{file.stem}" for file in PACKAGE.glob("[a-z]*.py")}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +59,104 @@ def test_no_requirement_comes_from_a_named_host():
         assert " @ " not in text
 
 
-def test_every_module_is_in_the_readme():
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for module in (REPOSITORY / "tripletlib").glob("[a-z]*.py"):
-        assert f"{module.name} " in readme, module.name
+def test_the_version_is_written_once_more_in_the_project_only(project):
+    assert project["version"] == __version__
+
+
+def test_rooms_are_entered_by_their_doors():
+    offered = {f"{room}.{name}" for room in ROOMS for name in importlib.import_module(room).__all__}
+    graph = grimp.build_graph("tripletlib", cache_dir=None)
+    behind = [
+        f"{importer} imports {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if importer.split(".")[1:2] != imported.split(".")[1:2]
+        and imported not in ROOMS | KERNELS | offered
+    ]
+    assert len(graph.modules) > len(ROOMS | KERNELS)
+    assert behind == []
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_door_says_what_the_room_is_for_and_what_it_offers(room):
+    door = importlib.import_module(room)
+    assert door.__doc__
+    assert door.__all__
+    assert all(hasattr(door, name) for name in door.__all__)
+
+
+def test_notebooks_come_in_by_doors_and_kernel_files():
+    addresses = set()
+    for path in find_notebooks():
+        cells = nbformat.read(path, as_version=4).cells
+        for cell in (cell for cell in cells if cell.cell_type == "code"):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.ImportFrom) and node.module == "tripletlib":
+                    addresses |= {f"tripletlib.{alias.name}" for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    addresses.add(node.module)
+                elif isinstance(node, ast.Import):
+                    addresses |= {alias.name for alias in node.names}
+    ours = {address for address in addresses if address.partition(".")[0] == "tripletlib"}
+    assert ours <= ROOMS | KERNELS
+    assert 8 <= len(ours) <= 13
+
+
+def test_losses_and_scores_load_neither_pictures_nor_training_nor_jupyter():
+    code = "import sys, tripletlib.evaluation, tripletlib.losses; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "tripletlib.evaluation" in loaded
+    assert not loaded & {"PIL", "pandas", "matplotlib", "IPython", "tripletlib.training"}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A wheel of this clone, installed in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(PACKAGE, source / "tripletlib", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    subprocess.run([*pip, *build, source], check=True)
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "installed"
+    install = ["install", "--no-index", "--no-deps", "--target", target]
+    subprocess.run([*pip, *install, wheel], check=True)
+    return target
+
+
+def files(package):
+    return {
+        file.relative_to(package)
+        for file in package.rglob("*")
+        if file.is_file() and file.suffix != ".pyc" and not file.name.startswith(".")
+    }
+
+
+def test_a_wheel_holds_every_file_weights_and_javascript_included(installed):
+    assert files(installed / "tripletlib") == files(PACKAGE)
+    assert {".safetensors", ".js", ".css"} <= {file.suffix for file in files(PACKAGE)}
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, tripletlib
+for module in pkgutil.walk_packages(tripletlib.__path__, "tripletlib."):
+    importlib.import_module(module.name)
+from tripletlib.experiments.retrieval import load_pretrained
+print(tripletlib.__file__, type(load_pretrained()[0]).__name__)
+"""
+
+
+def test_every_room_of_a_wheel_is_imported_outside_the_clone(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    command = [sys.executable, "-c", IMPORT_ALL]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(installed / "tripletlib" / "__init__.py"), "LuNet"]
+    script = [installed / "bin" / "tripletlib", "--help"]
+    told = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "score a trained experiment" in told
