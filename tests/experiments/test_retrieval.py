@@ -135,8 +135,8 @@ def test_an_unknown_parameter_file_is_named():
         open_retrieval("03_none.yaml")
 
 
-def test_what_ships_finds_people_as_the_readme_says():
-    """The README's table has these scores; other versions of Pillow draw a little differently."""
+def test_what_ships_finds_people_as_the_results_page_says():
+    """The results page has these scores; other versions of Pillow draw a little differently."""
     opened = open_retrieval(progress="off")
     query, gallery = opened.query, opened.gallery
     labels = query.pids, gallery.pids, query.camids, gallery.camids
