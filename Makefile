@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lab notebooks constraints clean
+.PHONY: help setup run test bench lab notebooks course constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest
 	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
+	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --ignore notebooks/exercises --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/bench_losses.py
@@ -48,6 +48,9 @@ lab: $(READY) ## open JupyterLab on this machine only, with its token
 
 notebooks: $(READY) ## execute the notebooks and renew their committed outputs
 	$(BIN)/python -m tripletlib notebooks refresh
+
+course: $(READY) ## build exercise sheets and lessons for students and teachers into course/
+	$(BIN)/python -m tripletlib course
 
 constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'

@@ -12,6 +12,7 @@ COMMANDS = {
     "ship": ("tripletlib.experiments.retrieval", "make a run's weights the ones that ship"),
     "notebooks": ("tripletlib.publishing.runner", "execute the notebooks, or renew their outputs"),
     "results": ("tripletlib.publishing.results", "keep a run, or renew the page of results"),
+    "course": ("tripletlib.publishing.course", "build the exercise sheets for a course"),
 }
 
 

@@ -1,0 +1,191 @@
+"""Exercise sheets: solutions pass, stubs fail, and every wrong answer hears its own sentence."""
+
+import json
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from tripletlib.checks import WrongAnswer
+from tripletlib.publishing.course import (
+    EXERCISES,
+    NOT_FOR_STUDENTS,
+    SOURCES,
+    exercise_titles,
+    read_sheet,
+    student_sheet,
+)
+from tripletlib.publishing.runner import find_notebooks
+
+SHEETS = find_notebooks(SOURCES)
+LINE = 12  # characters from which a line of a solution counts as its text
+
+
+@pytest.fixture(scope="module", params=SHEETS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def source(path):
+    return read_sheet(path)
+
+
+@pytest.fixture(scope="module")
+def student(source):
+    return student_sheet(source)
+
+
+def tags(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def executed(sheet):
+    """Runs all code cells one after the other; what each raised, None if nothing."""
+    namespace, raised = {"__name__": "__main__"}, {}
+    for cell in sheet.cells:
+        if cell.cell_type == "code":
+            try:
+                exec(compile(cell.source, cell.id, "exec"), namespace)
+                raised[cell.id] = None
+            except Exception as error:
+                raised[cell.id] = error
+            plt.close("all")
+    return raised
+
+
+@pytest.fixture(scope="module")
+def teachers_run(source):
+    return executed(source)
+
+
+def test_solutions_pass_and_everything_else_runs(source, teachers_run):
+    """The teacher's edition has exactly the cells of the source."""
+    wrong = {cell.id for cell in source.cells if "wrong-answer" in tags(cell)}
+    failed = {name: error for name, error in teachers_run.items() if error and name not in wrong}
+    assert not failed
+
+
+def test_every_wrong_answer_hears_its_own_sentence(source, teachers_run):
+    for cell in source.cells:
+        if "wrong-answer" in tags(cell):
+            first, _, rest = cell.source.partition("\n")
+            assert first.startswith("# says: ")
+            assert isinstance(teachers_run[cell.id], WrongAnswer), (cell.id, teachers_run[cell.id])
+            assert first.removeprefix("# says: ") in str(teachers_run[cell.id]), cell.id
+            assert rest.count("check(") == 1
+
+
+def test_wrong_answers_to_an_exercise_hear_different_sentences(source, teachers_run):
+    sentences = [str(teachers_run[c.id]) for c in source.cells if "wrong-answer" in tags(c)]
+    assert len(sentences) == len(set(sentences))
+
+
+def test_the_students_sheet_runs_and_no_stub_passes(student):
+    raised = executed(student)
+    checks = {name for name in raised if name.startswith("check-")}
+    assert checks
+    for name in checks:
+        assert isinstance(raised[name], WrongAnswer), name
+        assert "not written yet" in str(raised[name]), name
+    pictures = {cell.id for cell in student.cells if "picture" in tags(cell)}
+    others = {name: error for name, error in raised.items() if name not in checks | pictures}
+    assert not {name for name, error in others.items() if error}
+    for name in pictures:
+        assert raised[name] is None or isinstance(raised[name], NotImplementedError), name
+
+
+def strings(value):
+    """Every text in a notebook: cells, outputs, metadata and attachments."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (key, *strings(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+
+
+def is_solution(cell):
+    return cell.metadata.get("nbgrader", {}).get("solution", False)
+
+
+def long_lines(cell):
+    return {line.strip() for line in cell.source.splitlines() if len(line.strip()) >= LINE}
+
+
+def secret_lines(source, student):
+    """Lines of solutions that the stub lacks, and what else only the teacher's edition has."""
+    stubs = {cell.id: long_lines(cell) for cell in student.cells}
+    secrets, public, teachers = set(), set(), set()
+    for cell in source.cells:
+        if is_solution(cell):
+            secrets |= long_lines(cell) - stubs[cell.id]
+        elif tags(cell) & NOT_FOR_STUDENTS:
+            teachers |= long_lines(cell)
+        else:
+            public |= long_lines(cell)  # a wrong answer may share a line with a picture's cell
+    return secrets | (teachers - public - set().union(*stubs.values()))
+
+
+def leaked(secrets, sheet):
+    everything = "\n".join(strings(sheet))
+    return sorted(line for line in secrets if line in everything)
+
+
+def test_no_students_sheet_holds_a_line_of_a_solution(source, student):
+    secrets = secret_lines(source, student)
+    assert len(secrets) > 10
+    assert not leaked(secrets, student)
+
+
+@pytest.mark.parametrize("place", ["metadata", "outputs", "attachments", "source"])
+def test_a_line_left_in_a_students_sheet_is_found(source, student, place):
+    secrets = secret_lines(source, student)
+    line = max(secrets, key=len)
+    spoiled = json.loads(json.dumps(student))
+    spoiled["cells"][1][place] = (
+        line if place == "source" else {"kept": {"text/plain": f"x {line}"}}
+    )
+    assert line in leaked(secrets, spoiled)
+
+
+def test_what_git_holds_is_what_the_source_gives(path, student):
+    committed = json.loads((EXERCISES / path.name).read_text(encoding="utf-8"))
+    assert committed == json.loads(json.dumps(student)), "run: python -m tripletlib course --commit"
+
+
+def test_headlines_and_marks_agree(source):
+    titles = exercise_titles(source)
+    assert 4 <= len(titles) <= 5
+    points = {}
+    for cell in source.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("grade"):
+            number = ".".join(marks["grade_id"].split("-")[1:])
+            points[number] = points.get(number, 0) + marks["points"]
+    assert points == {title.number: title.points for title in titles}
+    for title in titles:
+        assert 5 <= title.minutes <= 60
+
+
+def test_every_exercise_has_what_it_needs(source):
+    """Goal, task, a folded hint, and wrong answers with a note on them."""
+    text = "\n".join(cell.source for cell in source.cells)
+    sections = re.split(r"^## (?=\d\d\.\d)", text, flags=re.MULTILINE)[1:]
+    for section in sections:
+        number = section[:4]
+        for part in ("**Goal.**", "**Task.**", "<details><summary>Hint</summary>"):
+            assert part in section, (number, part)
+        assert f'check("{number}",' in section
+        assert section.count("# says: ") >= 1, number
+        assert f"**Typical wrong answers to {number}.**" in section
+
+
+def test_pictures_that_a_sheet_shows_are_there(source):
+    text = "\n".join(cell.source for cell in source.cells)
+    shown = re.findall(r"!\[[^\]]{20,}\]\((images/[^)]+)\)", text)
+    assert len(shown) == text.count("](images/")  # each with a text for who cannot see it
+    for name in shown:
+        assert (EXERCISES / name).stat().st_size < 60_000

@@ -1,0 +1,257 @@
+"""Derives the course from its sources: sheets for students and teachers, lessons with answer cells.
+
+A sheet's source holds solutions and typical wrong answers, in nbgrader's own marks. nbgrader's
+preprocessors make the student's sheet of it; nothing is written twice.
+
+python -m tripletlib course            all editions into course/
+python -m tripletlib course --commit   also the student's sheets and their pictures, for git
+"""
+
+import argparse
+import base64
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ClearOutput,
+    ClearSolutions,
+    ComputeChecksums,
+    LockCells,
+)
+
+from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks
+from tripletlib.runtime import REPOSITORY
+
+EXERCISES = NOTEBOOKS / "exercises"
+SOURCES = EXERCISES / "source"
+COURSE = REPOSITORY / "course"
+NOT_FOR_STUDENTS = {"wrong-answer", "teacher"}  # tags of a source's cells
+# What `nbgrader generate_assignment` does, but for the gradebook.
+_STUDENT = (
+    LockCells,
+    ClearSolutions,
+    ClearOutput,
+    CheckCellMetadata,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    ComputeChecksums,
+    CheckCellMetadata,
+)
+_TITLE = re.compile(r"^## (\d\d\.\d) (.+?) · (\d+) points · (\d+) minutes$", re.MULTILINE)
+_CONFIG = """\
+# Settings of this nbgrader course; see docs/teaching.md.
+c = get_config()
+c.CourseDirectory.course_id = "tripletlib"
+c.ExecutePreprocessor.timeout = 300  # seconds for a cell
+c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}
+"""
+
+
+@dataclass(frozen=True)
+class ExerciseTitle:
+    """What an exercise's headline says.
+
+    Attributes:
+        number: such as `"02.3"`.
+        name: what it is about.
+        points: for a right answer.
+        minutes: that it takes, as the author thinks.
+    """
+
+    number: str
+    name: str
+    points: int
+    minutes: int
+
+
+def read_sheet(source: Path) -> NotebookNode:
+    """Reads a sheet's source."""
+    return nbformat.read(source, as_version=4)
+
+
+def exercise_titles(sheet: NotebookNode) -> list[ExerciseTitle]:
+    """The exercises of a sheet, as its headlines announce them."""
+    found = [match for cell in sheet.cells for match in _TITLE.findall(cell.source)]
+    return [ExerciseTitle(n, name, int(points), int(minutes)) for n, name, points, minutes in found]
+
+
+def without_tags(sheet: NotebookNode, tags: set[str]) -> NotebookNode:
+    """A copy without the cells that bear one of the tags."""
+    kept = nbformat.from_dict(sheet)
+    kept.cells = [cell for cell in kept.cells if not tags & set(cell.metadata.get("tags", []))]
+    return kept
+
+
+def student_sheet(source: NotebookNode) -> NotebookNode:
+    """The sheet that students get: no solutions, no wrong answers, nothing for the teacher.
+
+    Raises:
+        RuntimeError: a solution is not between its marks.
+    """
+    sheet = without_tags(source, NOT_FOR_STUDENTS)
+    for step in _STUDENT:
+        sheet, _ = step().preprocess(sheet, {})
+    return sheet
+
+
+def teacher_sheet(source: NotebookNode) -> NotebookNode:
+    """The sheet with everything, which runs from top to bottom."""
+    sheet = nbformat.from_dict(source)
+    sheet, _ = ClearOutput().preprocess(sheet, {})
+    return sheet
+
+
+def course_lesson(lesson: NotebookNode) -> tuple[NotebookNode, int]:
+    """A lesson whose results wait for a prediction, without outputs.
+
+    Behind every "Predict, then run" comes a cell for the answer. The code cell that follows asks
+    for it first, and the text behind the result is folded up to the next headline.
+
+    Returns:
+        The lesson and the number of its answer cells.
+    """
+    cells: list[NotebookNode] = []
+    count, waiting, revealed = 0, False, False
+    for cell in nbformat.from_dict(lesson).cells:
+        asks = cell.cell_type == "markdown" and "**Predict" in cell.source
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = cell.source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
+            if waiting:
+                cell.source = f"predicted(prediction_{count})\n{cell.source}"
+                waiting, revealed = False, True
+        elif revealed:
+            cell.source, revealed = _fold(cell.source), False
+        cells.append(cell)
+        if asks:
+            count, waiting = count + 1, True
+            cells.append(_answer_cell(count))
+    edition = nbformat.v4.new_notebook(cells=cells, metadata=lesson.metadata)
+    return edition, count
+
+
+def _answer_cell(number: int) -> NotebookNode:
+    code = (
+        "from tripletlib.checks import predicted\n\n"
+        f'prediction_{number} = ""  # your prediction: a sentence or a number'
+    )
+    cell = nbformat.v4.new_code_cell(code, metadata={"tags": ["prediction"]})
+    cell.id = f"prediction-{number}"
+    return cell
+
+
+def _fold(text: str) -> str:
+    """Hides the answer that a text gives, up to its first headline."""
+    answer, mark, rest = text.partition("\n## ")
+    if text.startswith("#") or "<details>" in answer:
+        return text
+    folded = "<details><summary>Open after you have run it: what came out, and why</summary>"
+    return f"{folded}\n\n{answer.strip()}\n\n</details>\n{mark}{rest}"
+
+
+def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    """Writes a notebook as JupyterLab does; its folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def build(folder: Path = COURSE) -> list[str]:
+    """Writes every edition, and returns the lines of a table that says what there is.
+
+    Args:
+        folder: what is there of an earlier build is replaced, but for a gradebook and what
+            students handed in.
+    """
+    lines = [f"{'sheet':<22}{'exercises':>10}{'points':>8}{'minutes':>9}{'wrong answers':>15}"]
+    for part in ("student", "teacher", "lessons", "nbgrader/source", "nbgrader/release"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    for path in find_notebooks(SOURCES):
+        source = read_sheet(path)
+        student, name = student_sheet(source), path.stem
+        editions = {
+            "student": student,
+            "teacher": teacher_sheet(source),
+            f"nbgrader/source/{name}": without_tags(source, NOT_FOR_STUDENTS),
+            f"nbgrader/release/{name}": student,
+        }
+        for place, edition in editions.items():
+            write_notebook(edition, folder / place / path.name)
+            _copy_pictures(name[:2], folder / place)
+        titles = exercise_titles(source)
+        points, minutes = (sum(getattr(t, what) for t in titles) for what in ("points", "minutes"))
+        wrong = sum("wrong-answer" in cell.metadata.get("tags", []) for cell in source.cells)
+        lines.append(f"{name:<22}{len(titles):>10}{points:>8}{minutes:>9}{wrong:>15}")
+    (folder / "nbgrader" / "nbgrader_config.py").write_text(_CONFIG, encoding="utf-8")
+    lines += ["", f"{'lesson':<22}{'predictions':>12}"]
+    for path in find_notebooks():
+        lesson, count = course_lesson(nbformat.read(path, as_version=4))
+        write_notebook(lesson, folder / "lessons" / path.name)
+        lines.append(f"{path.stem:<22}{count:>12}")
+    return lines
+
+
+def _copy_pictures(sheet: str, folder: Path) -> None:
+    for picture in sorted((EXERCISES / "images").glob(f"{sheet}_*.png")):
+        (folder / "images").mkdir(exist_ok=True)
+        shutil.copyfile(picture, folder / "images" / picture.name)
+
+
+def commit_sheets(draw: bool = True) -> Iterator[Path]:
+    """Renews what git holds of the sheets: the student's editions and the expected pictures.
+
+    Args:
+        draw: also executes the sources, whose solutions draw the pictures.
+
+    Yields:
+        The files written.
+    """
+    for path in find_notebooks(SOURCES):
+        source = read_sheet(path)
+        write_notebook(student_sheet(source), EXERCISES / path.name)
+        yield EXERCISES / path.name
+        if draw:
+            yield from _draw_pictures(without_tags(source, NOT_FOR_STUDENTS))
+
+
+def _draw_pictures(sheet: NotebookNode) -> Iterator[Path]:
+    NotebookClient(sheet, resources={"metadata": {"path": str(EXERCISES)}}).execute()
+    for cell in sheet.cells:
+        if "picture" not in cell.metadata.get("tags", []):
+            continue
+        number = cell.id.removeprefix("picture-").replace("-", "_")
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                file = EXERCISES / "images" / f"{number}.png"
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(base64.b64decode(output.data["image/png"]))
+                yield file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `python -m tripletlib course`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tripletlib course",
+        description="Build the exercise sheets and the lessons for a course.",
+    )
+    parser.add_argument("--output", type=Path, default=COURSE, help="the folder to write to")
+    parser.add_argument("--commit", action="store_true", help="renew what lies in git as well")
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    if options.commit:
+        for file in commit_sheets():
+            print(file)
+    lines = build(options.output)
+    print(*lines, "", f"{options.output}: {time.perf_counter() - start:.1f} s", sep="\n")
+    return 0
