@@ -80,7 +80,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
     results["everybody's neighbours, once"] = summary([seconds(rerank)])
     results["click, re-ranked"] = summary(clicks(browser, 1_000))
     results["new k1, k2 or lambda"] = summary(changes(browser))
-    message = browser.message.value
+    message = browser.message.text
     assert not message, message  # an error would be fast
     return results
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import nbformat
 import pytest
 from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server
 from playwright.sync_api import sync_playwright
@@ -58,6 +59,22 @@ def open_notebook(chromium, lab, request):
     for page in pages:
         page.page.close()
     assert not problems
+
+
+@pytest.fixture
+def run_cell(open_notebook, lab_folder):
+    """Opens a new notebook with one cell and runs it."""
+
+    def run(source, **size):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, lab_folder / "notebooks" / "one_cell.ipynb")
+        page = open_notebook("one_cell.ipynb", **size)
+        page.run_all()
+        page.page.locator(".jp-OutputArea-output .widget-box").first.wait_for()
+        return page
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -94,9 +94,9 @@ def test_an_error_in_a_callback_is_shown_until_the_next_success(shown, monkeypat
     with monkeypatch.context() as broken:
         broken.setattr(playground, "scene_loss", fail)
         shown.margin.value = 1.0
-    assert "RuntimeError: the reader should see this" in shown.message.value
+    assert "RuntimeError: the reader should see this" in shown.message.text
     shown.margin.value = 1.5
-    assert shown.message.value == ""
+    assert shown.message.text == ""
 
 
 def test_a_point_dragged_out_stays_in_view(shown):

@@ -2,13 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from html import escape
 from typing import Any
 
+import anywidget
 import ipywidgets
 import numpy as np
+import traitlets
 
 from tripletlib.runtime import in_live_notebook
+from tripletlib.widgets.pictures import PAGE, STYLE_SHEET
+
+
+class MessageLine(anywidget.AnyWidget):
+    """One line of text; while it is on the page, keys typed in its widget stay there."""
+
+    _esm = PAGE / "message_line.js"
+    _css = STYLE_SHEET
+    role = traitlets.Enum(("status", "alert"), "status").tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True)
 
 
 class NotebookWidget:
@@ -27,18 +38,18 @@ class NotebookWidget:
 
     def __init__(self, sentence: str) -> None:
         self.widget = ipywidgets.VBox()
-        self.message = ipywidgets.HTML()
-        self.message.add_class("message-line")
+        self.widget.add_class("tripletlib-widget")
+        self.message = MessageLine()
         self._sentence = sentence
         self._moves_controls = False
 
     def say(self, text: str) -> None:
         """Shows a text; an empty one clears the line."""
-        self._show("status", "", text)
+        self._show("status", text)
 
     def complain(self, text: str) -> None:
         """Shows what went wrong, so that it is seen and read aloud."""
-        self._show("alert", "⚠ ", text)
+        self._show("alert", f"⚠ {text}")
 
     def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
         """Wraps a callback: its error, which Jupyter would drop, is shown in the line.
@@ -69,9 +80,9 @@ class NotebookWidget:
         finally:
             self._moves_controls = False
 
-    def _show(self, role: str, sign: str, text: str) -> None:
-        line = f'<div class="{role}" role="{role}">{sign}{escape(text)}</div>' if text else ""
-        self.message.value = line
+    def _show(self, role: str, text: str) -> None:
+        with self.message.hold_sync():
+            self.message.role, self.message.text = role, text
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         if in_live_notebook():

@@ -13,7 +13,7 @@ import traitlets
 
 from tripletlib.plots import SERIES, VERDICT_STYLES
 
-_FOLDER = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "page"
 MAX_UPLOAD_BYTES = 8_000_000  # Jupyter's web socket takes messages of up to 10 MB
 
 
@@ -25,10 +25,10 @@ def _style_sheet() -> str:
     ]
     (before, *_), (after, *_) = SERIES[:2]
     rules.append(f".browser {{ --before: {before}; --after: {after}; }}")
-    return "\n".join([*rules, (_FOLDER / "browser.css").read_text(encoding="utf-8")])
+    return "\n".join([*rules, (PAGE / "browser.css").read_text(encoding="utf-8")])
 
 
-_CSS = _style_sheet()
+STYLE_SHEET = _style_sheet()
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class PictureGrid(anywidget.AnyWidget):
         on_choose: is called with the key of a chosen picture.
     """
 
-    _esm = _FOLDER / "picture_grid.js"
-    _css = _CSS
+    _esm = PAGE / "picture_grid.js"
+    _css = STYLE_SHEET
     label = traitlets.Unicode().tag(sync=True)
     groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
@@ -103,8 +103,8 @@ class PictureUpload(anywidget.AnyWidget):
         on_too_large: is called with name and size in bytes of a file that was not sent.
     """
 
-    _esm = _FOLDER / "picture_upload.js"
-    _css = _CSS
+    _esm = PAGE / "picture_upload.js"
+    _css = STYLE_SHEET
     label = traitlets.Unicode().tag(sync=True)
     max_bytes = traitlets.Int(MAX_UPLOAD_BYTES).tag(sync=True)
 

@@ -56,8 +56,6 @@ function target(key, cards, from) {
 function render({ model, el }) {
   el.classList.add("picture-groups");
   el.setAttribute("role", "group");
-  // JupyterLab would take the arrow keys for its own.
-  el.dataset.lmSuppressShortcuts = "true";
   const cards = () => [...el.querySelectorAll(".picture-card")];
 
   // One card is in the order of the Tab key; the arrow keys go from there.

@@ -1,0 +1,42 @@
+"""Keys typed in a widget stay there; JupyterLab deletes and changes cells by single keys."""
+
+import pytest
+from small_cells import PLAYGROUND, QUERY_BROWSER
+
+CONTROLS = {
+    PLAYGROUND: (
+        ".playground-anchor select",
+        ".playground-soft input",
+        ".playground-margin .noUi-handle",
+        ".playground-step",
+    ),
+    QUERY_BROWSER: (
+        ".browser-results .picture-card",
+        ".browser-order select",
+        ".browser-rerank input",
+        ".browser-top-k .noUi-handle",
+        ".browser-save",
+        ".browser-upload input",
+    ),
+}
+
+
+@pytest.mark.parametrize("source", CONTROLS, ids=("playground", "query browser"))
+def test_keys_in_a_widget_do_not_reach_jupyterlab(run_cell, source):
+    lab = run_cell(source)
+    before = cells(lab)
+    for control in CONTROLS[source]:
+        lab.page.locator(control).first.focus()
+        for key in "mbdd":
+            lab.page.keyboard.press(key)
+        assert cells(lab) == before, control
+    lab.page.locator(".bqplot").first.click(position={"x": 5, "y": 5})
+    for key in "mbdd":
+        lab.page.keyboard.press(key)
+    assert cells(lab) == before
+
+
+def cells(lab):
+    return lab.page.evaluate(
+        "window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.type)"
+    )
