@@ -313,14 +313,14 @@ def test_one_notice_for_all_parts_of_a_set(cache, paths):
     assert len(notices) == 1
 
 
-@pytest.mark.parametrize("moment", ["read_image", "save", "write_text", "rename"])
+@pytest.mark.parametrize("moment", ["_read_file", "save", "write_text", "rename"])
 def test_an_interrupt_leaves_nothing_that_looks_whole(cache, paths, moment, monkeypatch):
     def interrupt(*args, **options):
         if moment == "save":  # half of it is on the disk
             Path(args[0]).write_bytes(b"\x93NUMPY")
         raise KeyboardInterrupt
 
-    owner = {"save": np, "read_image": "tripletlib.datasets.decoding"}.get(moment, Path)
+    owner = {"save": np, "_read_file": "tripletlib.datasets.decoding"}.get(moment, Path)
     with monkeypatch.context() as patch:
         if isinstance(owner, str):
             patch.setattr(f"{owner}.{moment}", interrupt)

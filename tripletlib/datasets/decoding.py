@@ -1,34 +1,47 @@
-"""Picture files of many kinds to uint8 arrays of one size."""
+"""Picture files of many formats, decoded to uint8 arrays of one size."""
 
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from tripletlib.runtime import Progress, progress_bar
+from tripletlib.runtime import Progress, progress_bar, return_freed_memory
 
-_CHUNK = 64  # pictures in one piece of work: fewer hand-overs between threads
-_ORIENTATION = 0x0112  # number of the EXIF tag
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# Pillow's names of the formats that are read, and the endings of their files. Left out are those
+# that start other programs (EPS: Ghostscript), films, and what holds measurements.
+FORMATS = {
+    "JPEG": "jpg jpeg jpe jfif mpo",
+    "PNG": "png apng",
+    "WEBP": "webp",
+    "AVIF": "avif",
+    "BMP": "bmp",
+    "DIB": "dib",
+    "GIF": "gif",
+    "TIFF": "tif tiff",
+    "PPM": "ppm pgm pbm pnm pfm",
+    "JPEG2000": "jp2 j2k jpx jpf jpc j2c",
+    "ICO": "ico",
+    "ICNS": "icns",
+    "DDS": "dds",
+    "PCX": "pcx",
+    "PSD": "psd",
+    "QOI": "qoi",
+    "SGI": "sgi rgb rgba bw",
+    "SUN": "ras",
+    "TGA": "tga icb vda vst",  # last: it has no mark of its own to be known by
 }
-
-
-# Plain pixel formats. Pillow knows more, some of which start other programs (EPS: Ghostscript).
-UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+ENDINGS = frozenset(f".{ending}" for endings in FORMATS.values() for ending in endings.split())
+MAX_PIXELS = 50_000_000  # of one picture while it is decoded, 4 to 9 bytes each
+_CHUNK = 64  # pictures in one piece of work: fewer hand-overs between threads
 _FILE_ADVICE = (
     "Copy it again from where it came from, or move it away, or pass skip_unreadable=True to go on "
     "without it."
@@ -36,7 +49,7 @@ _FILE_ADVICE = (
 
 
 class UnreadableImageError(ValueError):
-    """A file is not a picture, or a damaged one.
+    """A file is not a picture, or a damaged one, or of a kind that is not read.
 
     Attributes:
         path: the file.
@@ -59,32 +72,26 @@ def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.
     shrunk while it is decoded, to no less than twice the size.
 
     Args:
-        path: a file in any format that Pillow knows; the first picture if it holds several.
+        path: a file in one of `FORMATS`; the first picture if it holds several.
         image_size: `(H, W)` in pixels.
 
     Returns:
         RGB, uint8 `[3, H, W]`.
 
     Raises:
-        UnreadableImageError: missing, empty, truncated, not a picture, too large to be honest (over
-            Pillow's `Image.MAX_IMAGE_PIXELS`), or with pixels whose white is not agreed upon.
+        UnreadableImageError: missing, empty, truncated, not a picture, above `MAX_PIXELS`, or with
+            pixels whose white is not agreed upon.
     """
-    try:
-        with Image.open(path) as picture:
-            return _to_array(picture, image_size)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError ...
-        is_empty = isinstance(error, UnidentifiedImageError) and Path(path).stat().st_size == 0
-        reason = "the file is empty" if is_empty else _explain(error)
-        raise UnreadableImageError(path, reason) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _read_file(path, image_size)
 
 
 def decode_image(data: bytes, name: str, image_size: tuple[int, int]) -> np.ndarray:
-    """Like `read_image`, for a picture that somebody handed in and that nobody has looked at.
+    """Decodes a picture that was handed in, like `read_image`.
 
     Args:
-        data: the file's content, in one of `UPLOAD_FORMATS`.
+        data: the file's content.
         name: the file's name, for the error's text only.
         image_size: `(H, W)` in pixels.
 
@@ -92,17 +99,19 @@ def decode_image(data: bytes, name: str, image_size: tuple[int, int]) -> np.ndar
         RGB, uint8 `[3, H, W]`.
 
     Raises:
-        UnreadableImageError: see `read_image`; or another format.
+        UnreadableImageError: see `read_image`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=UPLOAD_FORMATS) as picture:
-            return _to_array(picture, image_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(io.BytesIO(data), len(data), image_size)
     except MemoryError:
         raise
     except Exception as error:
-        reason = _explain(error) if data else "the file is empty"
         advice = "Save it as JPEG or PNG and try again."
-        raise UnreadableImageError(name, reason, advice) from error
+        raise UnreadableImageError(name, _explain(error), advice) from error
+    finally:
+        return_freed_memory()
 
 
 def read_images(
@@ -118,12 +127,12 @@ def read_images(
         paths: N files.
         image_size: `(H, W)` in pixels.
         skip_unreadable: leave out what cannot be read.
-        progress: see `tripletlib.progress`.
+        progress: see `tripletlib.runtime`.
         title: stands before the bar.
 
     Returns:
         The images, uint8 `[N - number of left out, 3, H, W]`, in the order of `paths`; and for each
-        one left out its place in `paths` and the reason.
+        one left out its index in `paths` and the reason.
 
     Raises:
         UnreadableImageError: see `read_image`; not if `skip_unreadable`.
@@ -134,12 +143,12 @@ def read_images(
     with (
         _threads() as pool,
         progress_bar(len(paths), "image", progress, desc=title) as bar,
-        warnings.catch_warnings(),
+        warnings.catch_warnings(),  # filters count for all threads, so set them here
     ):
-        # `read_image` makes an error of it. Filters count for all threads, so set them here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of metadata; what spoils the pixels is an error
         for done in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
             bar.update(done)
+    return_freed_memory()
     if skipped:
         images = np.delete(images, list(skipped), axis=0)
     return images, dict(sorted(skipped.items()))
@@ -148,7 +157,7 @@ def read_images(
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """As many threads as there are processors; after an error or an interrupt they stop soon."""
-    pool = ThreadPoolExecutor()
+    pool = ThreadPoolExecutor(os.cpu_count())
     try:
         yield pool
     finally:
@@ -166,7 +175,7 @@ def _read_chunk(
     chunk = paths[start : start + _CHUNK]
     for index, path in enumerate(chunk, start):
         try:
-            images[index] = read_image(path, images.shape[2:])
+            images[index] = _read_file(path, images.shape[2:])
         except UnreadableImageError as error:
             if not skip_unreadable:
                 raise
@@ -174,52 +183,79 @@ def _read_chunk(
     return len(chunk)
 
 
-def _to_array(picture: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
+def _read_file(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.ndarray:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - most callers have text
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is a folder, a pipe or another thing that is no file")
+        with Path(path).open("rb") as stream:
+            return _decode(stream, found.st_size, image_size)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError ...
+        raise UnreadableImageError(path, _explain(error)) from error
+
+
+def _decode(stream: BinaryIO, file_size: int, image_size: tuple[int, int]) -> np.ndarray:
+    if not file_size:
+        raise ValueError("the file is empty")
     height, width = image_size
-    _refuse_bomb(picture)
-    turn = _turn(picture)
-    picture.draft(None, (2 * max(image_size),) * 2)  # JPEG only; a square: it may turn
-    rgb = _to_rgb(picture)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    with Image.open(stream, formats=_formats()) as picture:
+        picture.draft(None, (2 * max(image_size),) * 2)  # JPEG only; a square: it may turn
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(
+                f"{picture.width} x {picture.height} pixels are more than the {MAX_PIXELS:,} that "
+                "are decoded at once; save it smaller, or as JPEG"
+            )
+        picture.load()
+        with suppress(Exception):  # a damaged tag does not spoil the pixels
+            ImageOps.exif_transpose(picture, in_place=True)
+        rgb = _to_rgb(picture).resize((width, height), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))  # [H, W, 3] -> [3, H, W]
 
 
-def _refuse_bomb(picture: Image.Image) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and picture.width * picture.height > limit:
-        raise Image.DecompressionBombError(
-            f"{picture.width} x {picture.height} pixels are more than the {limit:,} that Pillow "
-            "holds for safe; if you trust the file, save it smaller"
-        )
-
-
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    try:
-        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged tag does not spoil the pixels
-        return None
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this installation of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ValueError("pixels in floating point have no agreed white; save it with 8 bits")
-    if picture.mode.startswith("I"):  # Pillow would make everything above 255 white
-        grey = np.asarray(picture).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise ValueError("pixels of 32 bits have no agreed white; save it with 8 bits")
-        return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        coloured = picture.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    return picture.convert("RGB")
+    if picture.mode.startswith("I"):
+        picture = _to_8_bits(picture)
+    key = picture.info.get("transparency")  # of palettes and pictures without an alpha channel
+    if isinstance(key, tuple) and max(key) > 255:  # in 16 bits, while Pillow reads the upper 8
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
+    if not picture.has_transparency_data:
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    coloured = picture.convert("RGBA")
+    on_white = Image.new("RGB", picture.size, "white")
+    on_white.paste(coloured, mask=coloured)
+    return on_white
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Greys of 9 to 16 bits in 8; Pillow itself would make everything above 255 white."""
+    if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # they have 16 bits in it
+        raise ValueError("pixels of 32 bits have no agreed white; save it with 8 bits")
+    grey, bits, key = np.asarray(picture), 16, picture.info.get("transparency")
+    if picture.format == "TIFF":
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        bits = tags[ExifTags.Base.BitsPerSample][0]
+        if tags[ExifTags.Base.PhotometricInterpretation] == 0:  # 0 is white
+            grey = 2**bits - 1 - grey
+    light = Image.fromarray((grey >> (bits - 8)).astype(np.uint8))
+    if key is not None:
+        light.putalpha(Image.fromarray(np.uint8(255) * (grey != key)))
+    return light
 
 
 def _explain(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
-        return "its content is in no known picture format"
+        return "its content is in no known picture format, or of a kind that Pillow does not read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -7,6 +7,7 @@ from tripletlib.runtime.hardware import (
     choose_precision,
     describe_machine,
     keep_freed_memory,
+    return_freed_memory,
 )
 from tripletlib.runtime.headlines import HEADLINES, show_headlines
 from tripletlib.runtime.launching import (
@@ -49,6 +50,7 @@ __all__ = [
     "process_group",
     "progress_bar",
     "resolve_progress",
+    "return_freed_memory",
     "run_folder",
     "runs_root",
     "show_headlines",

@@ -1,5 +1,6 @@
 """Picks the device, the precision and the memory layout that suit the machine."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -72,3 +73,9 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
+
+
+def return_freed_memory() -> None:
+    """Hands memory that this process has freed back to the system, where the C library can."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        ctypes.CDLL(None).malloc_trim(0)
