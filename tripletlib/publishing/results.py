@@ -56,19 +56,14 @@ def read_results(folder: Path = FOLDER) -> pd.DataFrame:
     return table
 
 
-def keep_run(
-    source: Path, section: str, what: str, minutes: float, command: str, folder: Path = FOLDER
-) -> int:
+def keep_run(source: Path, folder: Path, **about: str | int) -> int:
     """Copies a finished run into the results, and its scores into `results.csv`.
 
     Args:
         source: the run folder, with `config.yaml`, `history.csv`, and `scores.csv` (which
             `tripletlib score` writes) or `accuracy.csv` (see `EmbeddingFilm`).
-        section: table of the page, a key of `TITLES`.
-        what: the run in a few words, for the page.
-        minutes: how long the training took by the clock.
-        command: what repeats it.
         folder: the results; rows of an earlier run of the same name are replaced.
+        about: cells of those rows: section, what, minutes, command.
 
     Returns:
         How many rows were added.
@@ -83,10 +78,7 @@ def keep_run(
             f"{source} holds {len(log):,} of {steps:,} steps: finish the training first"
         )
     rows = _read_scores(source).reindex(columns=_COLUMNS, fill_value="")
-    rows = rows.assign(
-        section=section, run=source.name, what=what,
-        minutes=f"{minutes:.0f}", command=command, source=MEASURED,
-    )  # fmt: skip
+    rows = rows.assign(run=source.name, source=MEASURED, **about)
     table = read_results(folder)
     table = pd.concat([table[table["run"] != source.name], rows])
     order = list(TITLES).index
@@ -315,25 +307,27 @@ def write_page(folder: Path = FOLDER) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `tripletlib results`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="tripletlib results", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("page", help="renew the page and its figures")
-    keep = commands.add_parser("keep", help="keep a run's settings, log and scores")
+    parser = argparse.ArgumentParser(
+        prog="tripletlib results", description="Keep finished runs, and the page that shows them."
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("page", help="renew the page and its figures")
+    keep = actions.add_parser("keep", help="keep a run's settings, log and scores")
     keep.add_argument("run", help="name of a run folder below the runs root")
     keep.add_argument("--section", required=True, choices=TITLES)
     keep.add_argument("--what", required=True, help="the run in a few words")
-    keep.add_argument("--minutes", required=True, type=float, help="how long it trained")
-    keep.add_argument("--command", required=True, dest="repeated_by", help="what repeats it")
-    options = parser.parse_args(arguments)
-    if options.command == "page":
+    keep.add_argument("--minutes", required=True, type=int, help="how long it trained")
+    keep.add_argument("--command", required=True, help="what repeats it")
+    options = vars(parser.parse_args(arguments))
+    if options.pop("action") == "page":
         write_page(FOLDER)
         print(FOLDER / "README.md")
         return 0
-    about = options.section, options.what, options.minutes, options.repeated_by
+    run = options.pop("run")
     try:
-        added = keep_run(run_folder(options.run), *about, FOLDER)
+        added = keep_run(run_folder(run), FOLDER, **options)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{options.run}: {added} rows in {FOLDER / 'results.csv'}")
+    print(f"{run}: {added} rows in {FOLDER / 'results.csv'}")
     return 0
