@@ -1,6 +1,7 @@
 """Distances between embeddings, with gradients that stay finite where two of them coincide."""
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     """Distance of every row of `a` to every row of `b`.
 
     The squared distance is expanded into |a|^2 + |b|^2 - 2ab, so that one matrix product does the
-    work. Rounding can push that sum below zero, or away from zero for identical rows; rows are
-    centred first, which keeps the three terms small, and the rest is clamped.
+    work; see `Frame` for how the three terms are kept small. The cosine distance is half of it for
+    rows of length 1.
 
     Args:
         a: embeddings, `[N, D]`. Half precision is computed in float32.
@@ -23,7 +24,9 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
 
     Returns:
         Distances `[N, M]`, never negative; float64 where both inputs are float64, else float32.
-        Without `b` the diagonal is exactly zero. At distance 0 the gradient is 0.
+        Entries may be of any size, such as 1e19 or 1e-23 in float32; only a distance (or square)
+        that the type cannot hold becomes infinite or 0. Without `b` the diagonal is exactly zero.
+        At distance 0 the gradient is 0.
 
     Raises:
         ValueError: wrong shapes or an unknown metric.
@@ -41,14 +44,24 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     other = a if b is None else b
     _check(a, other, metric)
     with torch.autocast(a.device.type, enabled=False):
-        x, y = _full_precision(a, other)
+        x, y = full_precision(a, other)
+        if not x.numel() or not y.numel():
+            return x.new_zeros(len(x), len(y))
         if metric == "cosine":
-            distances = (1 - unit_rows(x) @ unit_rows(y).T).clamp_min(0)
+            x, y = unit_rows(x), unit_rows(y)
+            no_angle = is_zero(x)[:, None] | is_zero(y)  # [N, M]
+        frame = Frame.around(y, x)
+        x, y = frame.points(x), frame.points(y)
+        # In place: a block of distances may be large, and fresh memory costs more than arithmetic.
+        distances = x.square().sum(1)[:, None] + y.square().sum(1)  # [N, M]
+        distances.addmm_(x, y.T, alpha=-2).clamp_min_(0)
+        if metric == "euclidean":
+            distances = _sqrt(distances).mul_(frame.scale)
         else:
-            distances = _squared(x, y)
-        if b is None:
-            distances = distances.masked_fill(_diagonal(distances), 0)
-        return _sqrt(distances) if metric == "euclidean" else distances
+            distances.mul_(frame.scale).mul_(frame.scale)
+        if metric == "cosine":
+            distances.div_(2).masked_fill_(no_angle, 1)
+        return distances if b is not None else distances.masked_fill_(_diagonal(distances), 0)
 
 
 def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tensor:
@@ -60,13 +73,10 @@ def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tens
         metric: as in `pairwise_distances`.
 
     Returns:
-        Distances `[N]`, never negative. At distance 0 the gradient is 0.
+        Distances `[N]`, see `pairwise_distances`.
 
     Raises:
         ValueError: wrong shapes or an unknown metric.
-
-    Source:
-        Hermans et al. 2017 (arXiv 1703.07737), section 3.2, for the plain Euclidean distance.
 
     Example:
         >>> paired_distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
@@ -75,52 +85,105 @@ def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tens
     _check(a, b, metric)
     if a.shape != b.shape:
         raise ValueError(f"paired rows need equal shapes, got {_shape(a)} and {_shape(b)}")
+    x, y = full_precision(a, b)
+    if metric == "cosine" or not x.numel():
+        return row_distances(x, y, metric)
+    scale = _power_of_two(_largest(x, y))
+    distances = row_distances(x / scale, y / scale, metric)
+    return distances * scale if metric == "euclidean" else distances * scale * scale
+
+
+def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
+    """As `paired_distances`, for `[..., D]` in full precision whose squares the type can hold."""
     # No matrix product here, so autocast has nothing to lower and need not be switched off.
-    x, y = _full_precision(a, b)
     if metric == "cosine":
-        return (1 - (unit_rows(x) * unit_rows(y)).sum(1)).clamp_min(0)
+        x, y = unit_rows(x), unit_rows(y)
+        return ((x - y).square().sum(-1) / 2).masked_fill(is_zero(x) | is_zero(y), 1)
     if metric == "sqeuclidean":
-        return (x - y).square().sum(1)
-    return torch.linalg.vector_norm(x - y, dim=1)  # PyTorch defines its gradient at 0 as 0
+        return (x - y).square().sum(-1)
+    return torch.linalg.vector_norm(x - y, dim=-1)  # PyTorch defines its gradient at 0 as 0
 
 
 def unit_rows(x: Tensor) -> Tensor:
     """Rows scaled to length 1; a zero row stays zero.
 
     Args:
-        x: `[N, D]`.
+        x: `[..., D]`.
 
     Returns:
-        `[N, D]`.
+        `[..., D]`.
 
     Example:
         >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    norms = _sqrt(x.square().sum(1, keepdim=True))
+    x = x / _power_of_two(x.detach().abs().amax(-1, keepdim=True))
+    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norms.masked_fill(norms == 0, 1)
 
 
-def _squared(x: Tensor, y: Tensor) -> Tensor:
-    # Distances do not change when everything moves together, so the centre needs no gradient.
-    centre = y.detach().mean(0)
-    x, y = x - centre, y - centre
-    norms = x.square().sum(1)[:, None] + y.square().sum(1)  # [N, M]
-    return torch.addmm(norms, x, y.T, alpha=-2).clamp_min(0)
+def is_zero(x: Tensor) -> Tensor:
+    """Which rows have no direction: bool `[...]` of `[..., D]`."""
+    return ~x.any(-1)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Moves and scales embeddings so that |a|^2 + |b|^2 - 2ab keeps its digits.
+
+    Rounding grows with the three terms, not with their sum; so the origin is moved among the
+    embeddings. It becomes the median of some of them, which one far embedding cannot pull away. A
+    common scale keeps the squares within the type's range, and a power of two changes no digit.
+
+    Attributes:
+        scale: what embeddings are divided by, a scalar.
+        centre: what is then subtracted from them, `[D]`.
+    """
+
+    scale: Tensor
+    centre: Tensor
+
+    @classmethod
+    def around(cls, embeddings: Tensor, *others: Tensor) -> Self:
+        """The frame in the middle of one set, `[N, D]`, scaled for it and for others."""
+        scale = _power_of_two(_largest(embeddings, *others))
+        return cls(scale, middle(embeddings) / scale)
+
+    def points(self, embeddings: Tensor) -> Tensor:
+        """Embeddings as seen from this frame, `[N, D]`."""
+        return (embeddings / self.scale).sub_(self.centre)
+
+
+def middle(embeddings: Tensor) -> Tensor:
+    """The median of each dimension over about ten of the embeddings, `[D]` of `[N, D]`."""
+    some = embeddings.detach()[:: max(1, len(embeddings) // 8)]
+    return some.topk(len(some) // 2 + 1, 0).values[-1]
+
+
+def _largest(*sets: Tensor) -> Tensor:
+    """The largest absolute entry of some sets, a scalar."""
+    return torch.stack([torch.stack(torch.aminmax(one.detach())) for one in sets]).abs().amax()
+
+
+def _power_of_two(x: Tensor) -> Tensor:
+    """The power of two at or below x > 0; 1 for 0, NaN and infinity."""
+    return (x / (2 * torch.frexp(x).mantissa)).nan_to_num(nan=1)
 
 
 def _sqrt(squared: Tensor) -> Tensor:
+    if not squared.requires_grad:
+        return squared.sqrt_()
     # The slope of sqrt at 0 is infinite, and infinity times zero is NaN in the backward pass.
     # Taking the root of 1 there instead, and masking it out, gives the subgradient 0.
-    is_zero = squared == 0
-    return squared.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
+    at_zero = squared == 0
+    return squared.masked_fill(at_zero, 1).sqrt().masked_fill(at_zero, 0)
 
 
-def _full_precision(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    both_double = a.dtype == b.dtype == torch.float64
-    dtype = torch.float64 if both_double else torch.float32
-    return a.to(dtype), b.to(dtype)
+def full_precision(*sets: Tensor) -> tuple[Tensor, ...]:
+    """The same in float64 if all are float64, else in float32."""
+    all_double = all(one.dtype == torch.float64 for one in sets)
+    return tuple(one.to(torch.float64 if all_double else torch.float32) for one in sets)
 
 
 def _diagonal(square: Tensor) -> Tensor:

@@ -9,19 +9,25 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tripletlib.distances import (
     Metric,
     check_metric,
-    paired_distances,
+    full_precision,
+    is_zero,
+    middle,
     pairwise_distances,
+    row_distances,
     unit_rows,
 )
 
 Margin = float | Literal["soft"]
+Labels = Tensor | ArrayLike
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,19 @@ class TripletResult:
 
 
 def batch_hard(
-    embeddings: Tensor, labels: Tensor, margin: Margin = 0.5, metric: Metric = "euclidean"
+    embeddings: Tensor, labels: Labels, margin: Margin = 0.5, metric: Metric = "euclidean"
 ) -> TripletResult:
     """Mean loss of each anchor with its farthest positive and its nearest negative.
 
-    The search for those two needs no gradient. Only the chosen pairs, at most 2B of the B^2, are
-    then measured again and differentiated.
+    `mine_hardest` chooses the two without a gradient. Only the chosen pairs, at most 2B of the B^2,
+    are then measured again and differentiated.
 
     Args:
-        embeddings: `[B, D]`, any floating type; computed in float32 or float64.
-        labels: identity of each image, `[B]`; counts may differ between identities.
+        embeddings: `[B, D]`, any floating type; computed in float64 or else in float32, which
+            squares differences up to about 1e18 (beyond, the loss is not finite) and down to about
+            1e-22 (below, distances and gradients are 0).
+        labels: identity of each image, tensor, array or list `[B]`; counts may differ between
+            identities.
         margin: a distance >= 0 for the hinge max(0, margin + d_pos - d_neg), or `"soft"` for
             log(1 + exp(d_pos - d_neg)).
         metric: distance, see `pairwise_distances`.
@@ -80,7 +89,7 @@ def batch_hard(
         >>> batch_hard(embeddings, labels, margin=0.5).loss  # (0 + 0 + 2.5 + 0) / 4
         tensor(0.6250)
     """
-    _check(embeddings, labels, margin)
+    labels = _check(embeddings, labels, margin)
     anchors, positives, negatives = mine_hardest(embeddings, labels, metric)  # [B'] each
     if not len(anchors):
         raise _no_valid_triplet(labels)
@@ -89,7 +98,8 @@ def batch_hard(
     kept = embeddings if all_kept else embeddings.index_select(0, anchors)  # [B', D]
     # Looked up as in an embedding layer, whose backward pass costs less than that of indexing.
     partners = F.embedding(torch.stack([positives, negatives]), embeddings)  # [2, B', D]
-    d_pos, d_neg = (paired_distances(kept, partner, metric) for partner in partners)  # [B'] each
+    kept, partners = full_precision(kept, partners)
+    d_pos, d_neg = row_distances(kept, partners, metric)  # [B'] each
     losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
     if not all_kept:
@@ -106,7 +116,7 @@ def batch_hard(
 
 def batch_all(
     embeddings: Tensor,
-    labels: Tensor,
+    labels: Labels,
     margin: Margin = 0.5,
     metric: Metric = "euclidean",
     average: Literal["all", "nonzero"] = "all",
@@ -114,9 +124,9 @@ def batch_all(
     """Mean loss over all valid triplets of the batch.
 
     Args:
-        embeddings: `[B, D]`, any floating type; computed in float32 or float64.
-        labels: identity of each image, `[B]`; counts may differ between identities.
-        margin: as in `batch_hard`.
+        embeddings: `[B, D]`, see `batch_hard`, and so the others.
+        labels: identity of each image, `[B]`.
+        margin: of the hinge, or `"soft"`.
         metric: distance, see `pairwise_distances`.
         average: `"all"` divides by the number of valid triplets, `"nonzero"` by the number whose
             loss is above 0 (with the soft margin that is all of them).
@@ -140,7 +150,7 @@ def batch_all(
     """
     if average not in ("all", "nonzero"):
         raise ValueError(f"average must be 'all' or 'nonzero', got {average!r}")
-    _check(embeddings, labels, margin)
+    labels = _check(embeddings, labels, margin)
     same = labels[:, None] == labels  # [B, B]
     distances = pairwise_distances(embeddings, metric=metric)  # [B, B]
     is_positive = same.clone().fill_diagonal_(False)
@@ -156,7 +166,7 @@ def batch_all(
 
 
 def mine_hardest(
-    embeddings: Tensor, labels: Tensor, metric: Metric = "euclidean", block: int = 512
+    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int = 512
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
@@ -180,7 +190,8 @@ def mine_hardest(
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
-    points, offsets = _ranking_points(embeddings, metric)
+    points, offsets = _points_and_offsets(embeddings, metric)
+    labels = _as_tensor(labels, embeddings.device)
     blocks = [
         _hardest_of_rows(points, offsets, labels, start, block)
         for start in range(0, len(points), block)
@@ -197,17 +208,17 @@ def mine_hardest(
 def _hardest_of_rows(
     points: Tensor, offsets: Tensor, labels: Tensor, start: int, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each anchor in a block: hardest positive, hardest negative, images of its identity."""
+    """Of each anchor in a block: farthest positive, nearest negative, images of its identity."""
     rows = slice(start, start + block)
     # Autocast leaves calls with `out` alone, and is slow to switch off.
     score = points.new_empty(len(points[rows]), len(points))  # [block, B]
     torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
     same = labels[rows, None] == labels  # [block, B]
     nearest_negative = score.masked_fill(same, torch.inf).min(1).indices
-    farness = torch.where(same, score, -torch.inf)
-    farness.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
-    # Counting along the rows at hand is cheaper than sorting the labels.
-    return farness.max(1).indices, nearest_negative, same.sum(1)
+    of_positives = torch.where(same, score, -torch.inf)
+    of_positives.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
+    farthest_positive = of_positives.max(1).indices
+    return farthest_positive, nearest_negative, same.sum(1)
 
 
 def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
@@ -239,31 +250,44 @@ def check_margin(margin: Margin) -> None:
         raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
 
 
-def _ranking_points(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does."""
+def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does.
+
+    |a - b|^2 = |a|^2 + |b|^2 - 2ab, and |a|^2 is the same along a row. Moved among the embeddings,
+    as in `Frame`, the terms and their rounding are small.
+    """
     check_metric(metric)
-    points = embeddings.detach()
-    points = points if points.dtype == torch.float64 else points.float()
+    (points,) = full_precision(embeddings.detach())
     if metric == "cosine":
         points = unit_rows(points)
-        return points, points.new_zeros(len(points))
-    # |a - b|^2 = |a|^2 + |b|^2 - 2ab, and |a|^2 is the same along a row. Centred, the terms are
-    # small and so is their rounding.
-    points = points - points.mean(0)
-    return points, points.square().sum(1)
+        no_direction = is_zero(points)
+    points = points - middle(points)
+    offsets = points.square().sum(1)
+    # Half the squared distance of unit rows is their cosine distance; where one is zero, that is 1.
+    return points, offsets + no_direction if metric == "cosine" else offsets
 
 
-def _check(embeddings: Tensor, labels: Tensor, margin: Margin) -> None:
+def _check(embeddings: Tensor, labels: Labels, margin: Margin) -> Tensor:
+    """The labels as a tensor, or a ValueError that says what is wrong with the batch."""
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise ValueError(
             f"embeddings must be floating point [B, D], got {embeddings.dtype} "
             f"{list(embeddings.shape)}"
         )
+    labels = _as_tensor(labels, embeddings.device)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must be [B] = [{len(embeddings)}], got {list(labels.shape)}")
     check_margin(margin)
     if len(labels) < 3:
         raise _no_valid_triplet(labels)
+    return labels
+
+
+def _as_tensor(labels: Labels, device: torch.device) -> Tensor:
+    if not isinstance(labels, Tensor):
+        names = np.asarray(labels)  # numbers or text: only which are equal matters
+        labels = torch.from_numpy(np.unique(names, return_inverse=True)[1].reshape(names.shape))
+    return labels.to(device)
 
 
 def _no_valid_triplet(labels: Tensor) -> ValueError:

@@ -23,7 +23,7 @@ import torch
 from drawn_embeddings import D, draw_tables
 from torchreid_files import load
 
-from tripletlib.reranking.k_reciprocal import NeighbourIndex, k_reciprocal
+from tripletlib.reranking import NeighbourIndex, k_reciprocal
 from tripletlib.runtime.paths import runs_root
 
 GALLERY = 15_913
@@ -94,8 +94,10 @@ def time_index(query: np.ndarray, gallery: np.ndarray) -> tuple[float, float, fl
     index = NeighbourIndex(query, gallery)
     opened = time.perf_counter() - start
     rows = range(0, len(query), 40)
-    known = [seconds_of(lambda i=i: index.rerank(i)) for i in rows]
-    new = [seconds_of(lambda i=i: index.rerank_embedding(query[i] * 0.99)) for i in rows]
+    known = [seconds_of(lambda i=i: index.rerank(i, 20, 6, 0.3)) for i in rows]
+    new = [
+        seconds_of(lambda i=i: index.rerank_embedding(query[i] * 0.99, 20, 6, 0.3)) for i in rows
+    ]
     return opened, statistics.median(known), statistics.median(new)
 
 

@@ -20,7 +20,7 @@ import torch
 from drawn_embeddings import QUERIES, D, draw_tables
 
 from tripletlib.evaluation import evaluate_blocks, evaluate_embeddings
-from tripletlib.reranking.k_reciprocal import k_reciprocal_blocks
+from tripletlib.reranking import k_reciprocal_blocks
 from tripletlib.runtime.paths import REPOSITORY
 
 TABLE = REPOSITORY / "notebooks" / "results" / "reranking_scale.csv"

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tripletlib.evaluation import evaluate_embeddings, rank_gallery
 from tripletlib.experiments.retrieval import open_retrieval
-from tripletlib.reranking.k_reciprocal import k_reciprocal
+from tripletlib.reranking import k_reciprocal
 
 RUN_ALL = 400 * SECOND  # the first time, the people are drawn
 TOP = 20

@@ -23,7 +23,7 @@ from tripletlib.experiments.retrieval import (
 )
 from tripletlib.experiments.train import run
 from tripletlib.models import LuNet
-from tripletlib.reranking.k_reciprocal import k_reciprocal
+from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
 
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}

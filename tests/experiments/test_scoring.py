@@ -14,7 +14,7 @@ from tripletlib.evaluation import evaluate
 from tripletlib.experiments import scoring
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.scoring import main, score_run, write_scores
-from tripletlib.reranking.k_reciprocal import k_reciprocal
+from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
 
 

@@ -9,12 +9,12 @@ from reid_like import draw_untied
 from scipy.sparse import csr_array
 
 from tripletlib.reranking.encoding import (
-    average_over_friends,
+    encode,
+    expand_query,
     expanded_neighbours,
-    holders,
+    images_that_may_contain,
+    jaccard_distances,
     k_reciprocal_neighbours,
-    shared_weight,
-    weigh,
 )
 from tripletlib.reranking.neighbours import find_neighbours
 
@@ -72,39 +72,39 @@ def test_a_candidate_joins_with_more_than_two_thirds_of_its_set():
 def test_weights(k1):
     _, expected = oracles.re_ranked(EMBEDDINGS.tolist(), k1, 1, 0.3)
     sets = expanded_neighbours(NEIGHBOURS.nearest, k1, ALL)
-    found = weigh(NEIGHBOURS, ALL, sets)
+    found = encode(NEIGHBOURS, ALL, sets)
     assert found.dtype == np.float32
     assert_allclose(found.toarray(), expected, atol=1e-6)
     assert_allclose(found.sum(1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("k1", [1, 2, 3, 5, 8])
-def test_no_holder_is_missed(k1):
+def test_no_image_that_contains_a_member_is_missed(k1):
     sets = sets_of(expanded_neighbours(NEIGHBOURS.nearest, k1, ALL))
     for members in ([0], [5, 9], list(range(0, N, 7))):
-        found = holders(NEIGHBOURS.nearest, k1, np.array(members))
+        found = images_that_may_contain(NEIGHBOURS.nearest, k1, np.array(members))
         assert {i for i in range(N) if sets[i] & set(members)} <= set(found.tolist())
-    assert len(holders(NEIGHBOURS.nearest, 1, np.array([0]))) < N / 2
+    assert len(images_that_may_contain(NEIGHBOURS.nearest, 1, np.array([0]))) < N / 2
 
 
 @pytest.mark.parametrize("k2", [1, 2, 6, 80])
-def test_friends_are_averaged(k2):
+def test_query_expansion_is_a_mean(k2):
     encodings = csr_array(np.random.default_rng(0).random((N, N), np.float32))
-    found = average_over_friends(NEIGHBOURS.nearest, k2, ALL, ALL, encodings).toarray()
+    found = expand_query(NEIGHBOURS.nearest, k2, ALL, ALL, encodings).toarray()
     dense = encodings.toarray()
     assert_allclose(found, [dense[RANKED[i][:k2]].mean(0) for i in ALL], rtol=1e-5)
     # Who is not encoded counts as 0.
     some = np.arange(0, N, 2)
     dense[1::2] = 0
-    found = average_over_friends(NEIGHBOURS.nearest, k2, ALL, some, encodings[some]).toarray()
+    found = expand_query(NEIGHBOURS.nearest, k2, ALL, some, encodings[some]).toarray()
     assert_allclose(found, [dense[RANKED[i][:k2]].mean(0) for i in ALL], rtol=1e-5, atol=1e-7)
 
 
-def test_shared_weight_is_the_sum_of_the_smaller():
+def test_jaccard_distance_by_definition():
     generator = np.random.default_rng(1)
     a, b = (generator.random((n, 30)) * (generator.random((n, 30)) < 0.2) for n in (5, 11))
-    a[2] = 0  # an empty row
-    found = shared_weight(csr_array(a), csr_array(b.T))
-    assert_allclose(found, np.minimum(a[:, None], b).sum(2), rtol=1e-6)
-    nothing = shared_weight(csr_array(a[2:3]), csr_array(b.T))
-    assert_array_equal(nothing, np.zeros((1, 11)))
+    a, b = a / a.sum(1, keepdims=True), b / b.sum(1, keepdims=True)
+    expected = 1 - np.minimum(a[:, None], b).sum(2) / np.maximum(a[:, None], b).sum(2)
+    assert_allclose(jaccard_distances(csr_array(a), csr_array(b.T)), expected, atol=1e-6)
+    apart = jaccard_distances(csr_array(np.eye(2)), csr_array(np.eye(2)))
+    assert_array_equal(apart, 1 - np.eye(2))

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from reid_like import draw_embeddings, draw_untied, has_near_ties
 
-from tripletlib.reranking.k_reciprocal import (
-    NeighbourIndex,
-    k_reciprocal,
-    k_reciprocal_blocks,
-    k_reciprocal_top,
-)
+from tripletlib.reranking import NeighbourIndex, k_reciprocal, k_reciprocal_blocks
 
 Q, N = 9, 44
 EMBEDDINGS = draw_untied(N)
@@ -91,17 +86,6 @@ def test_blocks_of_any_size_hold_the_same(block):
     assert_allclose(np.concatenate(blocks), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("top", [1, 7, N - Q, 1000])
-@pytest.mark.parametrize("lambda_value", LAMBDAS)  # 0: most distances are 1, and tie
-def test_top_is_the_start_of_a_stable_sort(top, lambda_value):
-    full = k_reciprocal(QUERY, GALLERY, 5, 3, lambda_value)
-    order = np.argsort(full, axis=1, kind="stable")[:, :top]
-    indices, distances = k_reciprocal_top(QUERY, GALLERY, top, 5, 3, lambda_value)
-    assert_array_equal(indices, order)
-    assert_allclose(distances, np.take_along_axis(full, order, 1), atol=1e-6)
-    assert (indices.dtype, distances.dtype) == (np.int64, np.float32)
-
-
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, torch.bfloat16, "list"])
 def test_any_floating_type_is_computed_in_float32(kind):
     if kind == "list":
@@ -130,12 +114,28 @@ def test_inputs_may_be_mixed_read_only_reversed_or_need_a_gradient():
     assert_allclose(k_reciprocal(with_gradient, GALLERY), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("factor", [1e-20, 1e20])
-def test_scaling_and_moving_changes_nothing(factor):
-    expected = k_reciprocal(QUERY, GALLERY)
-    scaled = [(part * np.float32(factor)) for part in (QUERY, GALLERY)]
-    assert_allclose(k_reciprocal(*scaled), expected, atol=1e-5)
-    assert_allclose(k_reciprocal(QUERY + 4, GALLERY + 4), expected, atol=1e-4)
+@pytest.mark.parametrize("largest", [1e-20, 1e20, 2e38, 3.4e38])  # float32 ends at 3.403e38
+def test_scaling_changes_nothing(largest):
+    factor = largest / np.abs(EMBEDDINGS).max()
+    scaled = [(part * factor).astype(np.float32) for part in (QUERY, GALLERY)]
+    assert_allclose(k_reciprocal(*scaled), k_reciprocal(QUERY, GALLERY), atol=1e-5)
+
+
+def test_moving_changes_nothing():
+    found = k_reciprocal(QUERY + 4, GALLERY + 4)
+    assert_allclose(found, k_reciprocal(QUERY, GALLERY), atol=1e-4)
+
+
+@pytest.mark.parametrize(("row", "name"), [(2, "row 2 of query_emb"), (20, "row 11 of gallery")])
+def test_one_image_far_out_is_named_and_changes_no_neighbours(row, name):
+    embeddings = EMBEDDINGS.copy()
+    embeddings[row] *= 1e6
+    expected = np.array(oracles.re_ranked(embeddings.tolist(), 5, 3, 0.3)[0])[:Q, Q:]
+    with pytest.warns(UserWarning, match=name + r".* times as far out as the median"):
+        found = k_reciprocal(embeddings[:Q], embeddings[Q:], 5, 3)
+    assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="1e15 times as large"):
+        NeighbourIndex(QUERY, GALLERY).rerank_embedding(QUERY[0] * 1e20, 5, 3, 0.3)
 
 
 @pytest.mark.parametrize("lambda_value", LAMBDAS)
@@ -193,11 +193,12 @@ def test_index_gives_one_row(k1, k2, lambda_value):
 def test_index_takes_a_new_image_as_one_more_query(k1, k2, left_out):
     rest = np.delete(QUERY, left_out, axis=0)
     index = NeighbourIndex(rest, GALLERY)
-    before = index.rerank(0, k1, k2)
-    found = index.rerank_embedding(QUERY[left_out], k1, k2)
+    before = index.rerank(0, k1, k2, 0.3)
+    found = index.rerank_embedding(QUERY[left_out], k1, k2, 0.3)
     assert_allclose(found, by_definition(k1, k2, 0.3)[left_out, Q:], atol=1e-5)
-    assert_array_equal(index.rerank(0, k1, k2), before)  # it came and went
-    assert_array_equal(index.rerank_embedding(torch.tensor(QUERY[left_out]), k1, k2), found)
+    assert_array_equal(index.rerank(0, k1, k2, 0.3), before)  # it came and went
+    as_tensor = torch.tensor(QUERY[left_out])
+    assert_array_equal(index.rerank_embedding(as_tensor, k1, k2, 0.3), found)
 
 
 def test_a_large_gallery_is_only_encoded_within_reach():
@@ -206,21 +207,22 @@ def test_a_large_gallery_is_only_encoded_within_reach():
     index = NeighbourIndex(embeddings[:50], embeddings[50:])
     full = k_reciprocal(embeddings[:50], embeddings[50:])
     for query in (0, 20, 49):
-        assert_allclose(index.rerank(query), full[query], atol=1e-6)
+        assert_allclose(index.rerank(query, 20, 6, 0.3), full[query], atol=1e-6)
     assert (full.min(1) < 0.7).all()  # some gallery images do share members
 
 
 PEAK = """
 import resource, sys, numpy as np
-from tripletlib.reranking.k_reciprocal import k_reciprocal_top
+from tripletlib.reranking import k_reciprocal_blocks
 def peak():
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 generator = np.random.default_rng(0)
 embeddings = generator.standard_normal((int(sys.argv[1]), 16), np.float32)
-k_reciprocal_top(embeddings[:50], embeddings[50:150], top=5)  # loads what a first call loads
+next(k_reciprocal_blocks(embeddings[:50], embeddings[50:150]))  # loads what a first call loads
 before = peak()
-k_reciprocal_top(embeddings[:500], embeddings[500:], top=5)
+for _ in k_reciprocal_blocks(embeddings[:500], embeddings[500:]):
+    pass
 print(peak() - before)
 """
 
@@ -254,38 +256,36 @@ def test_memory_stays_far_below_a_square():
         ),
     ],
 )
-@pytest.mark.parametrize("function", [k_reciprocal, k_reciprocal_blocks, k_reciprocal_top])
+@pytest.mark.parametrize("function", [k_reciprocal, k_reciprocal_blocks])
 def test_errors_name_the_parameter_and_the_sizes(function, change, message):
     arguments = {"query_embeddings": QUERY, "gallery_embeddings": GALLERY} | change
     with pytest.raises(ValueError, match=message):
         function(**arguments)
 
 
-def test_errors_of_blocks_top_and_index():
+def test_errors_of_blocks_and_index():
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         k_reciprocal_blocks(QUERY, GALLERY, block=0)
-    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
-        k_reciprocal_top(QUERY, GALLERY, top=0)
     with pytest.raises(ValueError, match="k_max must be at least 1, got 0"):
         NeighbourIndex(QUERY, GALLERY, k_max=0)
     index = NeighbourIndex(QUERY, GALLERY, k_max=10)
     with pytest.raises(ValueError, match=r"k1 must be at most 10 and k2 at most 11, got 11 and 6"):
-        index.rerank(0, k1=11)
+        index.rerank(0, 11, 6, 0.3)
     with pytest.raises(ValueError, match=r"at most 10 and k2 at most 11, got 5 and 12"):
-        index.rerank_gallery(0, k1=5, k2=12)
+        index.rerank_gallery(0, 5, 12, 0.3)
     with pytest.raises(ValueError, match="lambda_value"):
         index.blocks(5, 2, lambda_value=2)
     for query in (-1, Q):
         with pytest.raises(ValueError, match=rf"query must be in 0 ... 8, got {query}"):
-            index.rerank(query, 5)
+            index.rerank(query, 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"gallery must be in 0 ... 34, got 35"):
-        index.rerank_gallery(35, 5)
+        index.rerank_gallery(35, 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"embedding must be \[D\] = \[8\], got \[7\]"):
-        index.rerank_embedding(QUERY[0, :7], 5)
+        index.rerank_embedding(QUERY[0, :7], 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"embedding must be \[D\] = \[8\], got \[9, 8\]"):
-        index.rerank_embedding(QUERY, 5)
+        index.rerank_embedding(QUERY, 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"embedding .* not finite"):
-        index.rerank_embedding(QUERY[0] * np.nan, 5)
+        index.rerank_embedding(QUERY[0] * np.nan, 5, 6, 0.3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -1,7 +1,7 @@
-"""The steps of k-reciprocal encoding, on sparse sets: who are mutual neighbours, and how alike.
+"""The steps of k-reciprocal encoding: who are mutual neighbours, and how alike two images' are.
 
-Sets of images are rows of a sparse matrix with a column for each image of the whole set. Every
-function takes the images (`rows`) it is asked for, so that nobody pays for the others.
+A set of images is a row of a sparse matrix with a column for each of the N images. Every function
+takes the images (`rows`) that are asked for, so that no others are computed.
 """
 
 import numpy as np
@@ -12,24 +12,14 @@ from tripletlib.reranking.neighbours import Neighbours
 _PAIRS = 2**12  # pairs of embeddings compared at once
 
 
-def half_window(k1: int) -> int:
-    """Neighbours in a candidate's window: half of k1, rounded half to even.
-
-    Example:
-        >>> [half_window(k1) for k1 in (1, 2, 3, 5, 20)]
-        [0, 1, 2, 2, 10]
-    """
-    return round(k1 / 2)
-
-
 def k_reciprocal_neighbours(nearest: np.ndarray, k: int, rows: np.ndarray) -> csr_array:
     """R(i, k): the images among the k nearest of i which count i among their k nearest.
 
-    As in every public implementation, an image's window holds the image itself and k others.
+    As in every public implementation, the k nearest are the image itself and k others.
 
     Args:
         nearest: neighbours of all N images, each one first among its own, `[N, k + 1 or more]`.
-        k: neighbours in a window, besides the image itself.
+        k: neighbours besides the image itself.
         rows: images i that are asked for, `[n]`.
 
     Returns:
@@ -48,18 +38,20 @@ def k_reciprocal_neighbours(nearest: np.ndarray, k: int, rows: np.ndarray) -> cs
     windows = nearest[:, : k + 1]
     forward = windows[rows]  # [n, k + 1]
     mutual = np.empty(forward.shape, bool)
-    step = max(1, 2**22 // forward.shape[1] ** 2)  # windows of windows: 16 MB at once
+    step = max(1, 2**22 // forward.shape[1] ** 2)  # neighbours of neighbours: 16 MB at once
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         backward = windows[forward[part]]  # [step, k + 1, k + 1]
         mutual[part] = (backward == rows[part, None, None]).any(2)
-    return _rows_of(forward[mutual], mutual.sum(1), len(nearest))
+    members, counts = forward[mutual], mutual.sum(1)
+    ones = np.ones(len(members), np.int32)
+    return csr_array((ones, members, _starts(counts)), shape=(len(rows), len(nearest)))
 
 
 def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_array:
     """R*(i, k1): R(i, k1), and with it the narrower R(j, k1 / 2) of each member j that fits in.
 
-    It fits when more than two thirds of it are in R(i, k1).
+    It fits when more than two thirds of it are in R(i, k1). Half of k1 is rounded half to even.
 
     Args:
         nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
@@ -74,7 +66,7 @@ def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_a
     """
     own = k_reciprocal_neighbours(nearest, k1, rows)  # [n, N]
     candidates, position = np.unique(own.indices, return_inverse=True)
-    narrow = k_reciprocal_neighbours(nearest, half_window(k1), candidates)  # [m, N]
+    narrow = k_reciprocal_neighbours(nearest, round(k1 / 2), candidates)  # [m, N]
     # The same members as `own`, counted among the m candidates.
     members = csr_array((own.data, position, own.indptr), shape=(len(rows), len(candidates)))
     common = (own @ narrow.T).multiply(members).tocsr()  # [n, m] how many of R(j) are in R(i)
@@ -84,7 +76,25 @@ def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_a
     return own + common @ narrow
 
 
-def weigh(neighbours: Neighbours, rows: np.ndarray, sets: csr_array) -> csr_array:
+def images_that_may_contain(nearest: np.ndarray, k1: int, members: np.ndarray) -> np.ndarray:
+    """All images in whose expanded set one of `members` is, and some more.
+
+    Being a k-reciprocal neighbour is mutual. So j is in R*(i) only if i is in R(j, k1), or in
+    R(c, k1) of some c in R(j, k1 / 2).
+
+    Args:
+        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
+        k1: as for `k_reciprocal`.
+        members: images j, `[n]`.
+
+    Returns:
+        Indices in ascending order.
+    """
+    candidates = k_reciprocal_neighbours(nearest, round(k1 / 2), members)
+    return np.unique(k_reciprocal_neighbours(nearest, k1, np.unique(candidates.indices)).indices)
+
+
+def encode(neighbours: Neighbours, rows: np.ndarray, sets: csr_array) -> csr_array:
     """V: a weight for every member of an image's set; near members weigh more.
 
     Args:
@@ -103,34 +113,18 @@ def weigh(neighbours: Neighbours, rows: np.ndarray, sets: csr_array) -> csr_arra
     weights = np.empty(len(images), np.float32)
     for start in range(0, len(images), _PAIRS):
         part = slice(start, start + _PAIRS)
-        distances = squared_distances(neighbours.points, images[part], sets.indices[part])
-        weights[part] = np.exp(-distances / positive(neighbours.farthest[images[part]]))
+        difference = neighbours.points[images[part]]  # [P, D], a copy
+        difference -= neighbours.points[sets.indices[part]]
+        squared = np.einsum("pd,pd->p", difference, difference)
+        weights[part] = np.exp(-neighbours.as_shares(squared, images[part]))
     sums = np.add.reduceat(weights, sets.indptr[:-1])  # no set is empty
     return csr_array((weights / np.repeat(sums, sizes), sets.indices, sets.indptr), sets.shape)
 
 
-def holders(nearest: np.ndarray, k1: int, members: np.ndarray) -> np.ndarray:
-    """All images in whose expanded set one of `members` may be.
-
-    Being a k-reciprocal neighbour is mutual. So j is in R*(i) only if i is in R(j, k1), or in
-    R(c, k1) of some c in R(j, k1 / 2): whoever holds j is found by going out from j.
-
-    Args:
-        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
-        k1: as for `k_reciprocal`.
-        members: images j, `[n]`.
-
-    Returns:
-        Indices in ascending order: all that hold a member, and some that do not.
-    """
-    candidates = k_reciprocal_neighbours(nearest, half_window(k1), members)
-    return np.unique(k_reciprocal_neighbours(nearest, k1, np.unique(candidates.indices)).indices)
-
-
-def average_over_friends(
+def expand_query(
     nearest: np.ndarray, k2: int, rows: np.ndarray, encoded: np.ndarray, encodings: csr_array
 ) -> csr_array:
-    """Mean encoding of an image and its nearest, k2 in all: local query expansion.
+    """Local query expansion: the mean encoding of an image and its nearest, k2 in all.
 
     Args:
         nearest: neighbours of all N images, `[N, k2 or more]`.
@@ -147,54 +141,39 @@ def average_over_friends(
     """
     position = np.full(len(nearest), -1)
     position[encoded] = np.arange(len(encoded))
-    friends = position[nearest[rows, :k2]]  # [n, k2]
-    known = friends >= 0
-    share = np.full(np.count_nonzero(known), 1 / friends.shape[1], np.float32)
+    averaged = position[nearest[rows, :k2]]  # [n, k2]
+    known = averaged >= 0
+    share = np.full(np.count_nonzero(known), 1 / averaged.shape[1], np.float32)
     shape = (len(rows), len(encoded))
-    return csr_array((share, friends[known], _starts(known.sum(1))), shape) @ encodings
+    return csr_array((share, averaged[known], _starts(known.sum(1))), shape) @ encodings
 
 
-def shared_weight(encodings: csr_array, members: csr_array) -> np.ndarray:
-    """Sum over all members of the smaller of two weights, for every pair of two sets of images.
+def jaccard_distances(encodings: csr_array, transposed: csr_array) -> np.ndarray:
+    """1 - sum of the smaller weights / sum of the larger ones, for all pairs of two sets.
 
     Args:
-        encodings: weights, `[b, N]`.
-        members: for each member the images that hold it, the weights turned over, `[N, G]`.
+        encodings: of one set of images; weights that sum to 1 in each row, `[b, N]`.
+        transposed: those of another set, `[N, G]`; weights of 0 may be left out where a member has
+            none in `encodings`.
 
     Returns:
-        float32 `[b, G]`; 1 for equal encodings that sum to 1, 0 for such without a common member.
+        Distances in [0, 1], float32 `[b, G]`.
 
     Source:
-        Zhong et al. 2017 (arXiv 1701.08398), equations 8 and 9.
+        Zhong et al. 2017 (arXiv 1701.08398), equations 8 to 10.
     """
-    size = (encodings.shape[0], members.shape[1])
+    size = (encodings.shape[0], transposed.shape[1])
     rows = np.repeat(np.arange(size[0]), np.diff(encodings.indptr))
-    starts = members.indptr[encodings.indices]
-    counts = members.indptr[encodings.indices + 1] - starts
+    starts = transposed.indptr[encodings.indices]
+    counts = transposed.indptr[encodings.indices + 1] - starts
     # Positions of all entries of the members' rows, one after the other.
     ends = np.cumsum(counts, dtype=np.int64)
     positions = np.arange(counts.sum()) + np.repeat(starts - ends + counts, counts)
-    smaller = np.minimum(np.repeat(encodings.data, counts), members.data[positions])
-    cells = np.repeat(rows * size[1], counts) + members.indices[positions]
+    smaller = np.minimum(np.repeat(encodings.data, counts), transposed.data[positions])
+    cells = np.repeat(rows * size[1], counts) + transposed.indices[positions]
     sums = np.bincount(cells, smaller, minlength=size[0] * size[1])
-    return sums.astype(np.float32).reshape(size)
-
-
-def squared_distances(points: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Squared distance of pairs of points, from the difference itself: `[P]` of two `[P]`."""
-    difference = points[first]  # [P, D], a copy
-    difference -= points[second]
-    return np.einsum("pd,pd->p", difference, difference)
-
-
-def positive(farthest: np.ndarray) -> np.ndarray:
-    """1 in place of 0: where the farthest image is at distance 0, all are, and 0 / 1 says so."""
-    return np.where(farthest > 0, farthest, 1)
-
-
-def _rows_of(columns: np.ndarray, counts: np.ndarray, width: int) -> csr_array:
-    ones = np.ones(len(columns), np.int32)
-    return csr_array((ones, columns, _starts(counts)), shape=(len(counts), width))
+    shared = sums.astype(np.float32).reshape(size)
+    return 1 - shared / (2 - shared)  # smaller + larger weights sum to 1 + 1
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:

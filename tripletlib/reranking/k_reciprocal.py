@@ -4,17 +4,32 @@ The final distance of query and gallery image is
 
     (1 - lambda) * Jaccard distance of their encodings + lambda * original distance,
 
-where the encoding of an image weighs its k-reciprocal neighbours (see `tripletlib.reciprocal`).
-Each has some dozens of them, so encodings are sparse: memory grows with the number of images, not
-with its square.
+where the encoding of an image weighs its k-reciprocal neighbours (see `tripletlib.reranking.
+encoding`). Each has some dozens of them, so encodings are sparse: memory grows with the number of
+images, not with its square.
 """
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
+from torch import Tensor
 
-from tripletlib.reranking.index import Embeddings, NeighbourIndex, check_parameters
+from tripletlib.reranking.encoding import (
+    encode,
+    expand_query,
+    expanded_neighbours,
+    images_that_may_contain,
+    jaccard_distances,
+)
+from tripletlib.reranking.neighbours import Neighbours, find_neighbours, with_extra_image
+
+Embeddings = np.ndarray | Tensor
+_BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
+_BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
+_FAR_OUT = 300  # times the median: original distances between the others lose their digits
 
 
 def k_reciprocal(
@@ -28,13 +43,12 @@ def k_reciprocal(
     """Re-ranked distances of all queries to all gallery images.
 
     With d2 the squared Euclidean distance, the original distance of i and j is d2(i, j) divided by
-    the largest d2(i, k), k over queries and gallery together (0 where all images coincide). As in
-    every public implementation, the windows of neighbours hold the image itself and k1 others.
+    the largest d2(i, k), k over queries and gallery together (0 where all images coincide).
 
     Args:
         query_embeddings: `[Q, D]`, array or tensor of any floating type; computed in float32.
         gallery_embeddings: `[G, D]`.
-        k1: neighbours in a window, besides the image itself, >= 1; a window may exceed the set.
+        k1: others that an image counts among its nearest, >= 1; it may exceed the set.
         k2: images whose encodings are averaged, the image itself included, >= 1; 1 averages none.
         lambda_value: share of the original distance, in [0, 1].
         device: where the neighbours are searched; the rest is done on the CPU.
@@ -72,14 +86,14 @@ def k_reciprocal_blocks(
     block: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The same distances block by block, for a gallery whose `[Q, G]` does not fit in memory.
+    """The distances of `k_reciprocal` block by block, where `[Q, G]` does not fit in memory.
 
     Args:
         query_embeddings: see `k_reciprocal`, and so the others.
         gallery_embeddings: `[G, D]`.
-        k1: neighbours in a window.
-        k2: images whose encodings are averaged.
-        lambda_value: share of the original distance.
+        k1: as there.
+        k2: as there.
+        lambda_value: as there.
         block: queries in a block, >= 1; by default as many as give about a million distances, and
             at least 8.
         device: where the neighbours are searched.
@@ -90,55 +104,215 @@ def k_reciprocal_blocks(
     Raises:
         ValueError: see `k_reciprocal`.
     """
-    check_parameters(k1, k2, lambda_value)
+    _check_parameters(k1, k2, lambda_value)
     index = NeighbourIndex(query_embeddings, gallery_embeddings, max(k1, k2 - 1), device)
     return index.blocks(k1, k2, lambda_value, block)
 
 
-def k_reciprocal_top(
-    query_embeddings: Embeddings,
-    gallery_embeddings: Embeddings,
-    top: int = 100,
-    k1: int = 20,
-    k2: int = 6,
-    lambda_value: float = 0.3,
-    device: torch.device | str = "cpu",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Only the first `top` places of each query's re-ranked gallery.
+class NeighbourIndex:
+    """The neighbours of all images, searched once; then any ranking with any parameters at once.
 
     Args:
-        query_embeddings: see `k_reciprocal`, and so the others.
+        query_embeddings: `[Q, D]`, see `k_reciprocal`, and so k1, k2 and lambda_value below.
         gallery_embeddings: `[G, D]`.
-        top: places, >= 1; at most G are there.
-        k1: neighbours in a window.
-        k2: images whose encodings are averaged.
-        lambda_value: share of the original distance.
+        k_max: largest k1 that will be asked for; k2 may be one more.
         device: where the neighbours are searched.
 
-    Returns:
-        Gallery indices, int64 `[Q, top]`, and their distances, float32 `[Q, top]`, nearest first;
-        equal distances stand in the gallery's order, as a stable sort has them.
-
     Raises:
-        ValueError: see `k_reciprocal`.
+        ValueError: `k_max` < 1, an empty set, other shapes, or entries that are not finite.
+
+    Example:
+        >>> index = NeighbourIndex(np.array([[0.0]]), np.array([[1.0], [3.0], [7.0]]), k_max=2)
+        >>> index.rerank(0, k1=1, k2=1, lambda_value=0.3).round(3)
+        array([0.023, 0.755, 1.   ], dtype=float32)
     """
-    if top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
-    size = (len(query_embeddings), min(top, len(gallery_embeddings)))
-    blocks = k_reciprocal_blocks(
-        query_embeddings, gallery_embeddings, k1, k2, lambda_value, device=device
-    )
-    indices, distances = np.empty(size, np.int64), np.empty(size, np.float32)
-    for start, block in blocks:
-        for query, row in enumerate(block, start):
-            indices[query] = _first_places(row, size[1])
-            distances[query] = row[indices[query]]
-    return indices, distances
+
+    def __init__(
+        self,
+        query_embeddings: Embeddings,
+        gallery_embeddings: Embeddings,
+        k_max: int = 40,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if k_max < 1:
+            raise ValueError(f"k_max must be at least 1, got {k_max}")
+        query = _as_tensor("query_embeddings", query_embeddings)
+        gallery = _as_tensor("gallery_embeddings", gallery_embeddings)
+        if query.shape[1] != gallery.shape[1]:
+            raise ValueError(
+                "query_embeddings and gallery_embeddings must have one D, got "
+                f"{list(query.shape)} and {list(gallery.shape)}"
+            )
+        self.k_max = k_max
+        self.queries, self.gallery = len(query), len(gallery)
+        self._gallery = slice(self.queries, self.queries + self.gallery)
+        self._neighbours = find_neighbours(torch.cat([query, gallery]), k_max + 1, device)
+        self._warn_of_one_far_out()
+
+    def rerank(self, query: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
+        """One query's row of `k_reciprocal`, float32 `[G]`.
+
+        Raises:
+            ValueError: no such query, or parameters out of range.
+        """
+        _check_position("query", query, self.queries)
+        return self._row(self._neighbours, query, k1, k2, lambda_value)
+
+    def rerank_gallery(self, gallery: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
+        """The row of a gallery image that is looked up as if it were a query, float32 `[G]`.
+
+        Its own place is at infinity: nobody looks for the image at hand.
+
+        Raises:
+            ValueError: no such gallery image, or parameters out of range.
+        """
+        _check_position("gallery", gallery, self.gallery)
+        row = self._row(self._neighbours, self.queries + gallery, k1, k2, lambda_value)
+        row[gallery] = np.inf
+        return row
+
+    def rerank_embedding(
+        self, embedding: Embeddings, k1: int, k2: int, lambda_value: float
+    ) -> np.ndarray:
+        """The row of a new image, `[D]`, that joins the queries for this one call, float32 `[G]`.
+
+        It is what `k_reciprocal` gives for the enlarged set: images near to the new one have it
+        among their neighbours, and farthest distances count it. The index does not change.
+
+        Raises:
+            ValueError: another D, an entry that is not finite or 1e15 times as large as those of
+                the index, or parameters out of range.
+        """
+        dim = self._neighbours.points.shape[1]
+        if tuple(embedding.shape) != (dim,):
+            raise ValueError(f"embedding must be [D] = [{dim}], got {list(embedding.shape)}")
+        image = _as_tensor("embedding", embedding[None])[0]
+        if image.abs().max() / 1e15 > self._neighbours.frame.scale:
+            raise ValueError("embedding has entries 1e15 times as large as those of the index")
+        enlarged = with_extra_image(self._neighbours, image, self.k_max + 1)
+        return self._row(enlarged, len(enlarged) - 1, k1, k2, lambda_value)
+
+    def blocks(
+        self, k1: int, k2: int, lambda_value: float, block: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """All queries' rows, see `k_reciprocal_blocks`.
+
+        Raises:
+            ValueError: parameters out of range.
+        """
+        self._check(k1, k2, lambda_value)
+        if block is not None and block < 1:
+            raise ValueError(f"block must be at least 1, got {block}")
+        block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
+        return self._blocks(self._neighbours, np.arange(self.queries), k1, k2, lambda_value, block)
+
+    def _row(
+        self, neighbours: Neighbours, image: int, k1: int, k2: int, lambda_value: float
+    ) -> np.ndarray:
+        self._check(k1, k2, lambda_value)
+        rows = np.array([image])
+        return next(self._blocks(neighbours, rows, k1, k2, lambda_value, 1))[1][0]
+
+    def _blocks(
+        self,
+        neighbours: Neighbours,
+        rows: np.ndarray,
+        k1: int,
+        k2: int,
+        lambda_value: float,
+        block: int,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        encodings, of_gallery = self._encode(neighbours, rows, k1, k2)  # [n, N] and [N, G]
+        for start in range(0, len(rows), block):
+            part = slice(start, start + block)
+            final = jaccard_distances(encodings[part], of_gallery)  # [b, G]
+            final *= 1 - lambda_value
+            points = neighbours.points[rows[part]]
+            original = neighbours.squared_distances(points, self._gallery)  # [b, G]
+            final += lambda_value * neighbours.as_shares(original, rows[part])
+            yield start, final.clip(0, 1, out=final)  # rounding may step over either end
+
+    def _encode(
+        self, neighbours: Neighbours, rows: np.ndarray, k1: int, k2: int
+    ) -> tuple[csr_array, csr_array]:
+        """Expanded encodings of `rows`, and those of the gallery, transposed.
+
+        A gallery image which shares no member with `rows` is at Jaccard distance 1, and keeps no
+        weights. So only images that may share one are encoded: for a single query these are a few
+        of thousands.
+        """
+        nearest = neighbours.nearest
+        averaged = np.unique(nearest[rows, :k2])
+        is_member = np.zeros(len(neighbours), bool)
+        is_member[expanded_neighbours(nearest, k1, averaged).indices] = True
+        encoded = images_that_may_contain(nearest, k1, is_member.nonzero()[0])
+        sets = expanded_neighbours(nearest, k1, encoded)
+        shares = np.logical_or.reduceat(is_member[sets.indices], sets.indptr[:-1])
+        encoded, sets = encoded[shares], sets[shares]
+        encodings = encode(neighbours, encoded, sets)  # [m, N]
+        encodings.data *= is_member[encodings.indices]  # no row has the others
+        encodings.eliminate_zeros()
+        is_encoded = np.zeros(len(neighbours), bool)
+        is_encoded[encoded] = True
+        sharing = is_encoded[nearest[self._gallery, :k2]].any(1).nonzero()[0]
+        own, theirs = (
+            expand_query(nearest, k2, images, encoded, encodings)
+            for images in (rows, self.queries + sharing)
+        )
+        transposed = theirs.T.tocsr()  # [N, sharing]
+        columns = sharing[transposed.indices]
+        shape = (len(neighbours), self.gallery)
+        return own, csr_array((transposed.data, columns, transposed.indptr), shape)
+
+    def _check(self, k1: int, k2: int, lambda_value: float) -> None:
+        _check_parameters(k1, k2, lambda_value)
+        if k1 > self.k_max or k2 > self.k_max + 1:
+            raise ValueError(
+                f"k1 must be at most {self.k_max} and k2 at most {self.k_max + 1}, got {k1} and "
+                f"{k2}; open the index with a larger k_max"
+            )
+
+    def _warn_of_one_far_out(self) -> None:
+        lengths = np.sqrt(self._neighbours.norms)
+        image, usual = int(lengths.argmax()), float(np.median(lengths))
+        if 0 < usual * _FAR_OUT < lengths[image]:
+            of_query = image < self.queries
+            name = "query_embeddings" if of_query else "gallery_embeddings"
+            warnings.warn(
+                f"row {image if of_query else image - self.queries} of {name} lies "
+                f"{lengths[image] / usual:,.0f} times as far out as the median. Original distances "
+                "are shares of the distance to it, and between all others so small that they no "
+                "longer count beside the Jaccard distance; leave it out",
+                stacklevel=3,
+            )
 
 
-def _first_places(row: np.ndarray, top: int) -> np.ndarray:
-    # All that reach the last place's distance are sorted: which of the equal ones come first must
-    # not depend on how the partition happened to leave them.
-    last = np.partition(row, top - 1)[top - 1]
-    columns = (row <= last).nonzero()[0]
-    return columns[np.argsort(row[columns], kind="stable")[:top]]
+def _check_parameters(k1: int, k2: int, lambda_value: float) -> None:
+    if k1 < 1:
+        raise ValueError(f"k1 must be at least 1, got {k1}")
+    if k2 < 1:
+        raise ValueError(f"k2 must be at least 1, got {k2}")
+    if not 0 <= lambda_value <= 1:
+        raise ValueError(f"lambda_value must be in [0, 1], got {lambda_value}")
+
+
+def _check_position(name: str, position: int, size: int) -> None:
+    if not 0 <= position < size:
+        raise ValueError(f"{name} must be in 0 ... {size - 1}, got {position}")
+
+
+def _as_tensor(name: str, embeddings: Embeddings) -> Tensor:
+    if isinstance(embeddings, Tensor):
+        tensor = embeddings.detach().to("cpu", torch.float32)
+    else:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, see below
+            tensor = torch.from_numpy(np.array(embeddings, dtype=np.float32))
+    if tensor.ndim != 2 or not tensor.numel():
+        raise ValueError(f"{name} must be [N, D] with N, D >= 1, got {list(tensor.shape)}")
+    finite = tensor.isfinite().all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{name} {list(tensor.shape)} has {int((~finite).sum())} rows that are not finite in "
+            f"float32, the first is row {int((~finite).nonzero()[0])}"
+        )
+    return tensor

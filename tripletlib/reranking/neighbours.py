@@ -2,46 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tripletlib.distances import Frame
+
 _BLOCK_ENTRIES = 2**23  # distances held at once: 32 MB
 _BLOCK_ROWS = 256  # but never fewer rows: each block reads all points from memory once
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Moves and scales a set of embeddings so that its squared distances are precise in float32.
-
-    |a|^2 + |b|^2 - 2ab keeps its digits where the three terms are small, and scaled to entries of
-    at most 1 nothing overflows. Every distance is divided by the same number.
-
-    Attributes:
-        origin: one of the embeddings, float32 `[D]`. Equal embeddings become exactly 0 with it,
-            while their mean may be off by a rounding.
-        mean: mean of the embeddings, seen from `origin`, float32 `[D]`.
-        scale: largest entry, seen from there, float32 scalar, > 0.
-    """
-
-    origin: Tensor
-    mean: Tensor
-    scale: Tensor
-
-    @classmethod
-    def around(cls, embeddings: Tensor) -> Self:
-        """The frame of a set of embeddings, float32 `[N, D]`."""
-        origin = embeddings[0]
-        mean = (embeddings - origin).mean(0)
-        scale = (embeddings - origin - mean).abs().amax()
-        return cls(origin, mean, scale.masked_fill(scale == 0, 1))
-
-    def points(self, embeddings: Tensor) -> Tensor:
-        """Embeddings seen from this frame, float32 `[N, D]`."""
-        return (embeddings - self.origin).sub_(self.mean).div_(self.scale)
 
 
 @dataclass(frozen=True)
@@ -66,6 +36,19 @@ class Neighbours:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def squared_distances(self, points: np.ndarray, images: slice = slice(None)) -> np.ndarray:
+        """Squared distances of points of this frame, `[n, D]`, to some images, `[n, m]`."""
+        squared = (-2 * points) @ self.points[images].T
+        squared += np.square(points).sum(1)[:, None]
+        squared += self.norms[images]
+        return np.maximum(squared, 0, out=squared)
+
+    def as_shares(self, squared: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Divides squared distances by those of the images to their farthest; all 0 stay 0."""
+        farthest = self.farthest[images]
+        squared /= np.where(farthest > 0, farthest, 1).reshape(-1, *[1] * (squared.ndim - 1))
+        return squared
 
 
 @torch.no_grad()
@@ -120,11 +103,11 @@ def find_neighbours(
     )
 
 
-def with_extra_image(neighbours: Neighbours, embedding: Tensor, k: int) -> Neighbours:
+def with_extra_image(old: Neighbours, embedding: Tensor, k: int) -> Neighbours:
     """The neighbours of a set that one more image has joined, without a new search.
 
     Args:
-        neighbours: of N images.
+        old: of N images.
         embedding: of the new image, float32 `[D]`; it becomes image N.
         k: neighbours that `find_neighbours` was asked for.
 
@@ -132,16 +115,12 @@ def with_extra_image(neighbours: Neighbours, embedding: Tensor, k: int) -> Neigh
         The `Neighbours` of N + 1 images; lists that the new image belongs to have it, and distances
         to the farthest image count it.
     """
-    old, size = neighbours, len(neighbours)
-    point = old.frame.points(embedding[None]).numpy()[0]
-    norm = np.square(point).sum()
-    squared = (old.norms + norm - 2 * (old.points @ point)).clip(0)  # [N]
+    size, kept = old.nearest.shape
     width = min(k, size + 1)
-    nearest, distances = (
-        np.empty((size + 1, width), np.int32),
-        np.zeros((size + 1, width), np.float32),
-    )
-    kept = old.nearest.shape[1]
+    point = old.frame.points(embedding[None]).numpy()  # [1, D]
+    squared = old.squared_distances(point)[0]  # [N]
+    nearest = np.empty((size + 1, width), np.int32)
+    distances = np.zeros((size + 1, width), np.float32)
     nearest[:size, :kept], distances[:size, :kept] = old.nearest, old.distances
     changed = np.arange(size) if width > kept else (squared < old.distances[:, -1]).nonzero()[0]
     ids = np.column_stack([old.nearest[changed], np.full(len(changed), size, np.int32)])
@@ -154,7 +133,7 @@ def with_extra_image(neighbours: Neighbours, embedding: Tensor, k: int) -> Neigh
     return Neighbours(
         old.frame,
         np.vstack([old.points, point]),
-        np.append(old.norms, norm),
+        np.append(old.norms, np.square(point).sum()),
         nearest,
         distances,
         np.append(np.maximum(old.farthest, squared), squared.max()),
@@ -164,7 +143,7 @@ def with_extra_image(neighbours: Neighbours, embedding: Tensor, k: int) -> Neigh
 def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     if a.device.type != "cpu":
         return torch.matmul(a, b, out=out)
-    # NumPy's OpenBLAS multiplies 1.7 times as fast as torch's MKL on the AMD processors at hand.
+    # On AMD processors NumPy's OpenBLAS is much faster than torch's MKL.
     np.matmul(a.numpy(), b.numpy(), out=out.numpy())
     return out
 
