@@ -5,7 +5,7 @@ in the kernels and an error here are unlikely to be the same one.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 Vector = Sequence[float]
@@ -83,25 +83,6 @@ def batch_hard(
         [d_pos for d_pos, _ in hardest],
         [d_neg for _, d_neg in hardest],
     )
-
-
-def numerical_gradient(
-    function: Callable[[list[list[float]]], float], points: Sequence[Vector], step: float = 1e-6
-) -> list[list[float]]:
-    """Central differences of a function of the points, one entry at a time."""
-    moved = [list(point) for point in points]
-    gradient = []
-    for row in moved:
-        slopes = []
-        for column, value in enumerate(row):
-            row[column] = value + step
-            above = function(moved)
-            row[column] = value - step
-            below = function(moved)
-            row[column] = value
-            slopes.append((above - below) / (2 * step))
-        gradient.append(slopes)
-    return gradient
 
 
 def nearest_first(squared: Sequence[Sequence[float]]) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Pairwise and paired distances against their definition."""
 
+import itertools
 from typing import get_args
 
 import oracles
@@ -45,14 +46,11 @@ def test_paired_is_the_diagonal_of_pairwise(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_diagonal_is_exactly_zero_and_the_matrix_symmetric(
-    metric: Metric, dtype: torch.dtype
-) -> None:
-    embeddings = (100 + draw(40, 8)).to(dtype)
-    distances = pairwise_distances(embeddings, metric=metric)
-    assert torch.equal(distances.diagonal(), torch.zeros(40, dtype=distances.dtype))
-    assert_close(distances, distances.T)
+def test_diagonal_is_exactly_zero_and_the_matrix_symmetric(metric: Metric) -> None:
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        distances = pairwise_distances((100 + draw(40, 8)).to(dtype), metric=metric)
+        assert torch.equal(distances.diagonal(), torch.zeros(40, dtype=distances.dtype))
+        assert_close(distances, distances.T)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -69,12 +67,11 @@ def test_duplicates_given_as_two_sets_are_at_distance_zero(metric: Metric) -> No
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("offset", [0, 1e3])
-@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
-def test_never_negative_however_packed(metric: Metric, offset: float, scale: float) -> None:
-    embeddings = (offset + scale * draw(60, 32)).float()
-    assert (pairwise_distances(embeddings, metric=metric) >= 0).all()
-    assert (paired_distances(embeddings, embeddings.flip(0), metric) >= 0).all()
+def test_never_negative_however_packed(metric: Metric) -> None:
+    for offset, scale in itertools.product((0, 1e3), (1e-3, 1, 1e3)):
+        embeddings = (offset + scale * draw(60, 32)).float()
+        assert (pairwise_distances(embeddings, metric=metric) >= 0).all()
+        assert (paired_distances(embeddings, embeddings.flip(0), metric) >= 0).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
@@ -84,6 +81,57 @@ def test_far_from_the_origin_keeps_its_digits(metric: Metric) -> None:
     expected = by_definition(embeddings.double(), embeddings.double(), metric)
     actual = pairwise_distances(embeddings, metric=metric).double()
     assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("packing", [3e-4, 1e-4])
+def test_cosine_of_packed_embeddings_keeps_its_digits(packing: float) -> None:
+    # 1 - cos would leave float32 no digit at all: the distances are below 1e-7.
+    embeddings = (draw(1, 64, seed=1) + packing * draw(40, 64)).float()
+    expected = by_definition(embeddings.double(), embeddings.double(), "cosine")
+    off_diagonal = ~torch.eye(40, dtype=torch.bool)
+    actual = pairwise_distances(embeddings, metric="cosine").double()
+    assert_close(actual[off_diagonal], expected[off_diagonal], rtol=2e-2, atol=0)
+    paired = paired_distances(embeddings, embeddings.flip(0), "cosine").double()
+    assert_close(paired, expected.flip(1).diagonal(), rtol=2e-2, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-23, 1e20, 3e38])
+def test_float32_of_any_size(size: float) -> None:
+    points = draw(20, 8)
+    points = (points * (size / points.abs().max() / 2)).float()  # differences stay finite
+    expected = torch.cdist(points.double(), points.double())
+    # Entries near 1e-42 have three digits; a point is at 0 from itself but for rounding.
+    tolerance = {"rtol": 1e-5, "atol": 1e-44 if size < 1e-40 else size * 1e-3}
+    assert_close(pairwise_distances(points).double(), expected, **tolerance)
+    assert_close(pairwise_distances(points[:9], points[9:]).double(), expected[:9, 9:], **tolerance)
+    paired = paired_distances(points, points.flip(0)).double()
+    assert_close(paired, expected.flip(1).diagonal(), **tolerance)
+    if size > 1e-40:
+        angles = pairwise_distances(points, metric="cosine").double()
+        assert_close(
+            angles, pairwise_distances(points.double(), metric="cosine"), atol=1e-6, rtol=0
+        )
+    square = pairwise_distances(points, metric="sqeuclidean")[0, 1]
+    assert square == (torch.inf if size > 1 else 0), "float32 holds no such square"
+
+
+@pytest.mark.parametrize("where", [0, 7, 19])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+def test_one_embedding_far_out_leaves_the_others_their_digits(metric: Metric, where: int) -> None:
+    points = draw(20, 8).float()
+    points[where] *= 1e6
+    others = torch.arange(20) != where
+    expected = by_definition(points[others].double(), points[others].double(), metric)
+    actual = pairwise_distances(points, metric=metric)[others][:, others]
+    assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
+    across = pairwise_distances(points, points[others], metric)[others]
+    assert_close(across.double(), expected, rtol=1e-4, atol=2e-3)
+
+
+def test_empty_sets() -> None:
+    assert pairwise_distances(torch.zeros(0, 3), torch.zeros(4, 3)).shape == (0, 4)
+    assert pairwise_distances(torch.zeros(4, 3), torch.zeros(0, 3)).shape == (4, 0)
+    assert paired_distances(torch.zeros(0, 3), torch.zeros(0, 3)).shape == (0,)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -120,18 +168,13 @@ def test_float64_only_where_both_are() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
-@pytest.mark.parametrize("value", [0.0, 1.0, 1000.0])
-def test_gradient_at_distance_zero_is_finite(
-    metric: Metric, dtype: torch.dtype, value: float
-) -> None:
-    embeddings = torch.full((4, 3), value, dtype=dtype, requires_grad=True)
-    pairwise_distances(embeddings, metric=metric).sum().backward()
-    assert embeddings.grad.isfinite().all()
-    a, b = (torch.full((4, 3), value, dtype=dtype, requires_grad=True) for _ in range(2))
-    (paired_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
-    assert a.grad.isfinite().all()
-    assert b.grad.isfinite().all()
+def test_gradient_at_distance_zero_is_finite(metric: Metric) -> None:
+    dtypes = torch.float64, torch.float32, torch.float16
+    for dtype, value in itertools.product(dtypes, (0.0, 1.0, 1000.0)):
+        one, a, b = (torch.full((4, 3), value, dtype=dtype, requires_grad=True) for _ in range(3))
+        pairwise_distances(one, metric=metric).sum().backward()
+        (paired_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
+        assert all(points.grad.isfinite().all() for points in (one, a, b))
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
