@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tripletlib.embedding import EmbeddingTable, embed, fingerprint, to_unit_interval
-from tripletlib.models import MnistNet
+from tripletlib.models import LuNet, MnistNet
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_the_models_mode_is_put_back(images, training):
     assert torch.equal(model.body[1].running_mean, before)
 
 
+def test_a_layer_that_was_frozen_stays_frozen(images):
+    model = MnistNet().train()
+    model.body[1].eval()
+    embed(model, images)
+    assert [model.training, model.body[1].training, model.body[4].training] == [True, False, True]
+
+
 def test_the_mode_is_put_back_after_an_error():
     model = MnistNet().train()
     with pytest.raises(ValueError, match="28"):
@@ -47,7 +54,15 @@ def test_the_mode_is_put_back_after_an_error():
     assert model.training
 
 
-@pytest.mark.parametrize("bad", [np.zeros((0, 1, 28, 28), np.uint8), np.zeros((2, 1, 28, 28))])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((0, 1, 28, 28), np.uint8),
+        np.zeros((2, 1, 28, 28)),
+        np.zeros((28, 28), np.uint8),
+        torch.zeros(2, 1, 28, 28),
+    ],
+)
 def test_no_images_or_floats_are_refused(bad):
     with pytest.raises(ValueError, match="uint8"):
         embed(MnistNet(), bad)
@@ -106,6 +121,51 @@ def test_bfloat16_is_close_to_float32(images):
     exact, quick = (embed(model, images, precision=name) for name in ("float32", "bfloat16"))
     assert not np.array_equal(exact, quick)
     np.testing.assert_allclose(quick, exact, atol=0.05 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float16, 0.01), (torch.bfloat16, 0.05)]
+)
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_network_computes_in_the_type_of_its_weights(images, dtype, tolerance, precision):
+    model = MnistNet(embedding_dim=8)
+    expected = embed(model, images)
+    found = embed(model.to(dtype), images, precision=precision)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_lunet_embeds_in_half_precision():
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 32), dtype=np.uint8)
+    for original in (False, True):
+        model = LuNet(8, width=0.1, image_size=(64, 32), original=original)
+        expected, found = embed(model, images), embed(model.half(), images)
+        np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_network_without_weights_gets_intensities(images):
+    found = embed(nn.Flatten(), images, tta="none")
+    np.testing.assert_allclose(found, images.reshape(7, -1) / 255, rtol=1e-6)
+
+
+def test_images_may_be_a_tensor_mirrored_or_read_only(images):
+    model = MnistNet()
+    expected = embed(model, images)
+    np.testing.assert_array_equal(embed(model, torch.from_numpy(images)), expected)
+    mirrored = embed(model, images[..., ::-1])
+    np.testing.assert_array_equal(mirrored, embed(model, images[..., ::-1].copy()))
+    images.flags.writeable = False
+    np.testing.assert_array_equal(embed(model, images), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_images_and_network_may_be_on_different_devices(images):
+    model = MnistNet()
+    expected = embed(model, images)
+    on_gpu = torch.from_numpy(images).cuda()
+    np.testing.assert_allclose(embed(model, on_gpu), expected, atol=1e-4)
+    np.testing.assert_allclose(embed(model.cuda(), images), expected, atol=1e-2)
+    assert embed(nn.Flatten(), on_gpu).shape == (7, 784)
 
 
 def table(**changed):

@@ -1,7 +1,6 @@
 """Images to embeddings, batch by batch, and the table that keeps them."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from tripletlib.augmentation import ENLARGEMENT
 from tripletlib.runtime import (
     Progress,
+    atomic_write,
     choose_layout,
     choose_precision,
     explained_writing,
@@ -27,9 +27,7 @@ _COLUMNS = ("embeddings", "pids", "camids", "paths")
 
 
 def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    """Moves uint8 images to the device and scales them there.
-
-    Moving bytes and scaling afterwards carries a quarter of what moving floats would.
+    """Moves uint8 images to the device and scales them there: bytes are quicker to move.
 
     Args:
         images: uint8 `[B, C, H, W]`, intensities 0 to 255.
@@ -38,13 +36,15 @@ def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tenso
     Returns:
         float32 `[B, C, H, W]`, intensities in [0, 1].
     """
-    return torch.as_tensor(images).to(device, non_blocking=True).float().div_(255)
+    if not isinstance(images, Tensor):
+        images = torch.from_numpy(np.require(images, requirements=("C", "W")))
+    return images.to(device, non_blocking=True).float().div_(255)
 
 
 @torch.inference_mode()
 def embed(
     model: nn.Module,
-    images: np.ndarray,
+    images: np.ndarray | Tensor,
     batch_size: int = 512,
     tta: TestTimeAugmentation = "none",
     precision: Literal["auto", "float32", "bfloat16"] = "float32",
@@ -53,13 +53,15 @@ def embed(
     """Embeds a set of images in evaluation mode; the model's mode is put back afterwards.
 
     Args:
-        model: network from `[B, C, H, W]` to `[B, D]`; its parameters name the device.
-        images: uint8 `[N, C, H, W]`.
+        model: network from `[B, C, H, W]` to `[B, D]`, on any device. Its first weight names device
+            and type; without any, it gets float32 where the images are.
+        images: uint8 `[N, C, H, W]`, array or tensor on any device.
         batch_size: images in one forward pass.
         tta: test-time augmentation: what each image's embedding is the mean of. `"none"`: the image
             itself; `"flip"`: and its mirror image; `"5crops"`: the corners and the centre of the
             image enlarged by an eighth; `"5crops+flip"`: and their mirror images.
-        precision: what the network computes in, see `choose_precision`.
+        precision: what a network with float32 weights computes in, see `choose_precision`; one with
+            other weights computes in their type.
         progress: `"auto"` shows a bar where somebody watches.
 
     Returns:
@@ -77,21 +79,21 @@ def embed(
         (3, 2)
     """
     _check(images, tta)
-    device = next(model.parameters()).device
-    dtype = choose_precision(precision, device)
-    layout = choose_layout(device, dtype)
+    device, weights = _device_and_type(model, images)
+    computed = choose_precision(precision, device) if weights == torch.float32 else weights
+    layout = choose_layout(device, computed)
     if device.type == "cpu":
         keep_freed_memory()
-    was_training = model.training
+    in_training = [module for module in model.modules() if module.training]
     model.eval()
     parts = []
     try:
         with (
             progress_bar(len(images), "image", progress, desc="embedding") as bar,
-            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+            torch.autocast(device.type, computed, enabled=computed != weights),
         ):
             for start in range(0, len(images), batch_size):
-                batch = to_unit_interval(images[start : start + batch_size], device)
+                batch = to_unit_interval(images[start : start + batch_size], device).to(weights)
                 views = [
                     model(view.contiguous(memory_format=layout)).float()
                     for view in _views(batch, tta)
@@ -99,8 +101,18 @@ def embed(
                 parts.append(torch.stack(views).mean(0).cpu())
                 bar.update(len(batch))
     finally:
-        model.train(was_training)
+        for module in in_training:
+            module.training = True
     return torch.cat(parts).numpy()
+
+
+def _device_and_type(
+    model: nn.Module, images: np.ndarray | Tensor
+) -> tuple[torch.device, torch.dtype]:
+    for weight in (*model.parameters(), *model.buffers()):
+        if weight.is_floating_point():
+            return weight.device, weight.dtype
+    return images.device if isinstance(images, Tensor) else torch.device("cpu"), torch.float32
 
 
 @dataclass(frozen=True)
@@ -143,19 +155,14 @@ class EmbeddingTable:
             OSError: it cannot be written; the message names the file and the way out, and an
                 earlier file is kept.
         """
-        unfinished = file.with_suffix(".tmp")
         columns = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         columns["paths"] = columns["paths"].astype(str)  # objects would need pickle
-        with explained_writing(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with unfinished.open("wb") as stream:
-                    np.savez(stream, **columns)  # type: ignore[arg-type]
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                unfinished.replace(file)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with (
+            explained_writing(file),
+            atomic_write(file, sync=True) as unfinished,
+            unfinished.open("wb") as stream,
+        ):
+            np.savez(stream, **columns)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -237,8 +244,8 @@ def _five_crops(images: Tensor) -> list[Tensor]:
     return [larger[:, :, top : top + height, left : left + width] for top, left in corners]
 
 
-def _check(images: np.ndarray, tta: str) -> None:
-    if images.dtype != np.uint8 or not len(images):
+def _check(images: np.ndarray | Tensor, tta: str) -> None:
+    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or not len(images):
         raise ValueError(
             f"images must be uint8 [N, C, H, W], N > 0; got {images.dtype} {list(images.shape)}"
         )

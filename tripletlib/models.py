@@ -55,8 +55,8 @@ class MnistNet(nn.Module):
             images: `[B, 1, 28, 28]`, intensities in [0, 1].
 
         Returns:
-            Embeddings `[B, D]`, float32 even under autocast: bfloat16 has 8 bits of mantissa, too
-            few for distances between neighbours.
+            Embeddings `[B, D]`, of the weights' type even under autocast: bfloat16 has 8 bits of
+            mantissa, too few for distances between neighbours.
 
         Raises:
             ValueError: images of another shape.
@@ -64,8 +64,12 @@ class MnistNet(nn.Module):
         if images.shape[1:] != (1, 28, 28):
             raise ValueError(f"MnistNet takes [B, 1, 28, 28], got {list(images.shape)}")
         features = self.body(images)  # [B, 256]
-        with torch.autocast(images.device.type, enabled=False):
-            return self.head(features.float())
+        return _without_autocast(self.head, features)
+
+
+def _without_autocast(layer: nn.Module, features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.to(next(layer.parameters()).dtype))
 
 
 # Input, inner and output channels of LuNet's residual blocks; a max-pooling ends every group.
@@ -154,7 +158,7 @@ class LuNet(nn.Module):
             images: `[B, 3, H, W]`, intensities in [0, 1], of the size the network was made for.
 
         Returns:
-            Embeddings `[B, D]`, float32 even under autocast.
+            Embeddings `[B, D]`, of the weights' type even under autocast.
 
         Raises:
             ValueError: images of another shape.
@@ -167,8 +171,7 @@ class LuNet(nn.Module):
                 f"{tuple(images.shape[2:])}"
             )
         features = self.body(images)  # [B, 512]
-        with torch.autocast(images.device.type, enabled=False):
-            return self.head(features.float())
+        return _without_autocast(self.head, features)
 
 
 class _PreActivationBlock(nn.Module):
