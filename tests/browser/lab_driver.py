@@ -178,6 +178,14 @@ class LabPage:
         self._command("notebook:run-all-above", patience)
         self._command("notebook:run-cell", patience)
 
+    def choose_theme(self, name):
+        """Switches the theme and waits until it is seen."""
+        self._finish(f"""() => window.jupyterapp.commands.execute(
+            'apputils:change-theme', {{theme: '{name}'}})""")
+        light = str("Dark" not in name).lower()
+        self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
+        expect(self.page.locator(".jp-splash, #jupyterlab-splash")).to_have_count(0)
+
     def errors(self):
         """What went wrong so far, in the browser, in callbacks or in cells."""
         return [*self.problems, *self.page.evaluate("window.kernelErrors")]

@@ -13,8 +13,9 @@ from sklearn.decomposition import PCA
 
 from tripletlib.evaluation import Place, RankedGallery
 from tripletlib.plots import (
-    BLACK,
+    BLUE,
     BQPLOT_MARKERS,
+    DARK_ORANGE,
     GREY,
     SERIES,
     VERDICT_STYLES,
@@ -22,7 +23,7 @@ from tripletlib.plots import (
     show_picture,
 )
 from tripletlib.widgets.cards import moved_by
-from tripletlib.widgets.notebook_widget import NotebookWidget, move_mark
+from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
 from tripletlib.widgets.state import BrowserState, Picture
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
@@ -81,9 +82,7 @@ class GalleryMap:
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
         self._indices: dict[str, np.ndarray] = {}
         size = len(plane.points)
-        self._background = self._scatter(
-            "background", colors=[GREY], default_size=12, opacities=[0.45]
-        )
+        self._background = self._scatter("background", colors=[GREY], default_size=10)
         shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
         self._move("background", self._background, shown)
         self._answers = {
@@ -92,13 +91,13 @@ class GalleryMap:
                 colors=[style.colour],
                 marker=BQPLOT_MARKERS[style.marker],
                 default_size=90,
-                stroke="white",
+                stroke=PAPER,
             )
             for verdict, style in VERDICT_STYLES.items()
         }
         self._query = bqplot.Scatter(
-            x=[0.0], y=[0.0], scales=self._scales, colors=["white"], marker="diamond",
-            stroke=BLACK, stroke_width=3, default_size=220,
+            x=[0.0], y=[0.0], scales=self._scales, colors=[PAPER], marker="diamond",
+            stroke=TEXT, stroke_width=3, default_size=220,
         )  # fmt: skip
         self.note = f"Two principal components, {plane.explained:.0%} of the variance"
         if len(shown) < size:
@@ -156,9 +155,9 @@ class PrecisionRecallCurve:
             bqplot.Lines(
                 x=[], y=[], scales=scales, colors=[colour], line_style=style, stroke_width=3
             )
-            for (colour, _, _), style in zip(SERIES, ("solid", "dashed"), strict=False)
+            for colour, style in ((BLUE, "solid"), (DARK_ORANGE, "dashed"))
         ]
-        ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", "grid_color": "#E5E5E5"}
+        ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", **AXIS}
         axes = [
             bqplot.Axis(scale=scales["x"], label="recall", **ticks),
             bqplot.Axis(scale=scales["y"], side="left", label="precision", **ticks),

@@ -12,6 +12,10 @@ import traitlets
 from tripletlib.runtime import in_live_notebook
 from tripletlib.widgets.pictures import PAGE, STYLE_SHEET
 
+# JupyterLab's colours of the theme that the reader has chosen, for bqplot.
+TEXT, PAPER = "var(--jp-ui-font-color1)", "var(--jp-layout-color1)"
+AXIS = {"grid_color": "var(--jp-border-color2)", "label_color": TEXT}
+
 
 class MessageLine(anywidget.AnyWidget):
     """One line of text; while it is on the page, keys typed in its widget stay there."""

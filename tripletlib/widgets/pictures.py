@@ -11,20 +11,25 @@ from typing import Any
 import anywidget
 import traitlets
 
-from tripletlib.plots import SERIES, VERDICT_STYLES
+from tripletlib.plots import BLUE, DARK_ORANGE, VERDICT_STYLES
 
 PAGE = Path(__file__).parent / "page"
 MAX_UPLOAD_BYTES = 8_000_000  # Jupyter's web socket takes messages of up to 10 MB
 
 
 def _style_sheet() -> str:
-    """`browser.css` behind the colours and lines of verdicts and curves."""
-    rules = [
-        f".verdict-{verdict} {{ --verdict: {style.colour}; --verdict-line: {style.line}; }}"
-        for verdict, style in VERDICT_STYLES.items()
-    ]
-    (before, *_), (after, *_) = SERIES[:2]
-    rules.append(f".browser {{ --before: {before}; --after: {after}; }}")
+    """`browser.css` behind the colours and lines of verdicts and curves.
+
+    Text takes some of the page's own colour, which makes it readable in a light and a dark theme.
+    """
+    rules = [f".tripletlib-widget {{ --before: {BLUE}; --after: {DARK_ORANGE};"]
+    for verdict, style in VERDICT_STYLES.items():
+        text = f"color-mix(in srgb, {style.colour} 50%, var(--text))"
+        rules.append(f"--{verdict}: {style.colour}; --{verdict}-text: {text};")
+    rules.append("}")
+    for verdict, style in VERDICT_STYLES.items():
+        look = f"--verdict: {style.colour}; --verdict-text: var(--{verdict}-text)"
+        rules.append(f".verdict-{verdict} {{ {look}; --verdict-line: {style.line}; }}")
     return "\n".join([*rules, (PAGE / "browser.css").read_text(encoding="utf-8")])
 
 

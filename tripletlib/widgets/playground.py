@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tripletlib.losses import Margin
-from tripletlib.plots import BLACK, BLUE, BQPLOT_MARKERS, ORANGE, PURPLE, VERDICT_STYLES
-from tripletlib.widgets.notebook_widget import NotebookWidget, move_mark
+from tripletlib.plots import BLACK, BLUE, BQPLOT_MARKERS, DARK_ORANGE, PURPLE, VERDICT_STYLES
+from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
 from tripletlib.widgets.scene import (
     LEARNING_RATE,
     Scene,
@@ -22,8 +22,8 @@ from tripletlib.widgets.scene import (
     scene_loss,
 )
 
-_IDENTITIES = ((BLUE, "o"), (ORANGE, "^"), (PURPLE, "s"))  # colour and marker
-_PAIRS = VERDICT_STYLES["right"], VERDICT_STYLES["wrong"]  # hardest positive, hardest negative
+_IDENTITIES = ((BLUE, "o"), (DARK_ORANGE, "^"), (PURPLE, "s"))  # colour and marker
+_PAIRS = [VERDICT_STYLES[name] for name in ("right", "wrong")]  # hardest positive and negative
 _HALF_WIDTH = 3.2  # the plane is shown from -_HALF_WIDTH to _HALF_WIDTH
 _SENTENCE = (
     "The playground needs a live notebook: open this one in JupyterLab and run it to drag the "
@@ -98,22 +98,22 @@ class Playground(NotebookWidget):
         self._pair_labels = bqplot.Label(
             **common,
             text=[""],
-            colors=[style.colour for style in _PAIRS],
+            colors=["var(--right-text)", "var(--wrong-text)"],
             default_size=15,
             align="middle",
             y_offset=28,  # pixels: under the partner, where neither its name nor a line is
         )
         self._ring = bqplot.Scatter(
-            **common, colors=["white"], stroke=BLACK, stroke_width=2, default_size=700
+            **common, colors=[PAPER], stroke=TEXT, stroke_width=2, default_size=700
         )
-        self._arrows = bqplot.Lines(**common, colors=[BLACK], stroke_width=2)
+        self._arrows = bqplot.Lines(**common, colors=[TEXT], stroke_width=2)
         self._members = [
             np.flatnonzero(self.scene.labels == label) for label in np.unique(self.scene.labels)
         ]
         self._clouds = [self._make_cloud(members) for members in self._members]
 
     def _make_figure(self) -> Any:
-        style = {"tick_values": np.arange(-3, 4), "grid_color": "#E5E5E5"}
+        style = {"tick_values": np.arange(-3, 4), **AXIS}
         sides = {
             "x": ("bottom", "embedding, first entry"),
             "y": ("left", "embedding, second entry"),
