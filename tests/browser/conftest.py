@@ -3,10 +3,10 @@
 import os
 import shutil
 
-import nbformat
 import pytest
 from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server
 from playwright.sync_api import sync_playwright
+from small_cells import write_cell
 
 from tripletlib.runtime.paths import runs_root
 
@@ -66,9 +66,7 @@ def run_cell(open_notebook, lab_folder):
     """Opens a new notebook with one cell and runs it."""
 
     def run(source, **size):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-        nbformat.write(notebook, lab_folder / "notebooks" / "one_cell.ipynb")
+        write_cell(source, lab_folder / "notebooks" / "one_cell.ipynb")
         page = open_notebook("one_cell.ipynb", **size)
         page.run_all()
         page.page.locator(".jp-OutputArea-output .widget-box").first.wait_for()

@@ -65,7 +65,25 @@ def lab_server(folder):
         file = settings / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values), encoding="utf-8")
-    token, port = secrets.token_hex(16), free_port()
+    token = secrets.token_hex(16)
+    options = ["--expose-app-in-browser", f"--ServerApp.root_dir={notebooks}"]
+    options += ["--ServerApp.port_retries=0", "--ip=127.0.0.1"]
+    options += ["--allow-root"] if os.geteuid() == 0 else []
+    environment = {"JUPYTER_TOKEN": token}
+    with _server("jupyterlab", options, environment, folder) as address:
+        yield address, token
+
+
+@contextmanager
+def voila_server(folder, notebook):
+    """Starts Voila on one notebook; yields the page's address."""
+    options = [str(notebook), "--Voila.ip=127.0.0.1", "--port_retries=0"]
+    with _server("voila", options, {}, folder) as address:
+        yield address
+
+
+@contextmanager
+def _server(module, options, environment, folder):
     places = {
         "TRIPLETLIB_RUNS": "runs",
         "JUPYTER_CONFIG_DIR": "config",
@@ -73,19 +91,15 @@ def lab_server(folder):
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    environment = os.environ | {name: str(folder / place) for name, place in places.items()}
-    environment["JUPYTER_TOKEN"] = token
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser"),
-        *("--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"),
-        f"--ServerApp.root_dir={notebooks}",
-        *(["--allow-root"] if os.geteuid() == 0 else []),
-    ]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+    environment = environment | {name: str(folder / place) for name, place in places.items()}
+    port = free_port()
+    command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options]
+    pipes = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | environment, **pipes) as server:
         reader = LineReader(server.stderr)
         try:
-            reader.wait_for("is running at")
-            yield f"http://127.0.0.1:{port}", token
+            reader.wait_for("running at")
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
             reader.join()  # the pipe may be closed once nobody reads it

@@ -1,5 +1,7 @@
 """One widget in one cell, for tests that need no whole notebook."""
 
+import nbformat
+
 PLAYGROUND = """from tripletlib.widgets import Playground
 playground = Playground()
 playground"""
@@ -9,3 +11,10 @@ from tripletlib.runtime import run_folder
 from tripletlib.widgets import QueryBrowser
 browser = QueryBrowser(open_retrieval(progress="off"), run_folder("browser"))
 browser"""
+
+
+def write_cell(source, file):
+    """Writes a notebook with one cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, file)

@@ -2,23 +2,35 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from tqdm.auto import tqdm
 
 Progress = Literal["auto", "bar", "lines", "off"]
 
-# Set for the kernels that these front ends start, and by nothing that runs a notebook headless.
-_LIVE_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_CWD", "COLAB_RELEASE_TAG")
+# Set for the kernels of JupyterLab and Notebook, VS Code (not tried), Colab (not tried) and Voila.
+_FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_CWD", "COLAB_RELEASE_TAG", "VOILA_BASE_URL")
+# These start kernels that nobody watches. One that runs inside an open notebook (ipykernel) hands
+# that notebook's environment on.
+_EXECUTORS = {"ipykernel_launcher", "papermill", "jupyter-nbconvert", "nbconvert", "pytest"}
+_EXECUTORS |= {"jupyter-execute", "jupyter-run", "tripletlib"}
 
 
 def in_live_notebook() -> bool:
-    """Whether this process is the kernel of a notebook that somebody has open.
+    """Whether this process is the kernel of a notebook or a Voila page that somebody has open.
 
-    papermill and nbval start kernels too, but nobody sees those, and bars and live plots would
-    only fill the saved outputs.
+    papermill, nbval and nbconvert start kernels too, but nobody sees those: bars, live plots and
+    widgets would only fill the saved outputs.
     """
-    return "ipykernel" in sys.modules and any(name in os.environ for name in _LIVE_FRONT_ENDS)
+    if "ipykernel" not in sys.modules or not any(name in os.environ for name in _FRONT_ENDS):
+        return False
+    try:
+        parent = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:  # ended, or of another user
+        return True
+    return _EXECUTORS.isdisjoint(Path(word).stem for word in parent[:4])
 
 
 def resolve_progress(progress: Progress) -> Progress:
