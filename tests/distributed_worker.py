@@ -77,6 +77,7 @@ CASES = [
 
 def settings(**changed):
     values = {"identities": 4, "images_per_identity": 4, "learning_rate": 1e-3, "steps": STEPS}
+    values |= {"loss": "batch_hard", "margin": 0.5, "decay_start": 0, "augment": False}
     return TrainingSettings(**values | {"precision": "float32", "steps_per_epoch": 2} | changed)
 
 

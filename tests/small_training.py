@@ -22,9 +22,9 @@ def small_net():
 
 
 def settings(**changed):
-    return TrainingSettings(
-        **{"steps": 60, "identities": 4, "images_per_identity": 3, "learning_rate": 0.01} | changed
-    )
+    values = {"steps": 60, "identities": 4, "images_per_identity": 3, "learning_rate": 0.01}
+    values |= {"loss": "batch_hard", "margin": 0.5, "decay_start": 0, "augment": False}
+    return TrainingSettings(**values | {"steps_per_epoch": 0} | changed)
 
 
 class Poisoned(nn.Module):

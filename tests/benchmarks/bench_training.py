@@ -85,6 +85,9 @@ def full_step_against_bare() -> dict[str, float]:
     settings = TrainingSettings(
         identities=32,
         images_per_identity=4,
+        loss="batch_hard",
+        margin=0.5,
+        decay_start=0,
         augment=True,
         steps=(TURNS + 1) * STEPS_A_TURN,
         steps_per_epoch=STEPS_A_TURN,

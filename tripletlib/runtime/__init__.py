@@ -20,6 +20,7 @@ from tripletlib.runtime.launching import (
 )
 from tripletlib.runtime.paths import (
     REPOSITORY,
+    ParameterError,
     data_root,
     run_folder,
     runs_root,
@@ -31,6 +32,7 @@ __all__ = [
     "HEADLINES",
     "LAUNCH",
     "REPOSITORY",
+    "ParameterError",
     "Processes",
     "ProcessesFailed",
     "Progress",

@@ -10,6 +10,16 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+class ParameterError(ValueError):
+    """A parameter that cannot be used; one line names it, its value and what to write instead."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"error: {self}"]  # IPython shows this in place of the frames
+
+
 def data_root() -> Path:
     """Folder of downloaded or generated data: `TRIPLETLIB_DATA`, else `data/` in the repository."""
     return _from_environment("TRIPLETLIB_DATA", "data")
@@ -30,11 +40,13 @@ def run_folder(name: str) -> Path:
         `runs_root() / name`; it is not created here.
 
     Raises:
-        ValueError: the name is empty, absolute or leads out of the runs root.
+        ParameterError: the name is no text, is empty or absolute, or leads out of the runs root.
     """
-    relative = Path(name)
-    if relative.anchor or not relative.parts or ".." in relative.parts:
-        raise ValueError(f"run name {name!r} must name a folder below {runs_root()}")
+    relative = Path(name) if isinstance(name, str) and name.isprintable() else Path()
+    if relative.anchor or not relative.parts or ".." in relative.parts or name[0] == "~":
+        raise ParameterError(
+            f"run name {name!r} must name a folder below {runs_root()}, such as 'my_run'"
+        )
     return runs_root() / relative
 
 

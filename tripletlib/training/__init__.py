@@ -14,23 +14,38 @@ from tripletlib.training.fit import (
     seed_everything,
 )
 from tripletlib.training.history import COLUMNS, MEAN_LOSS_EVERY, PERCENTILES, History
+from tripletlib.training.parameters import (
+    Parameters,
+    Real,
+    Whole,
+    no_such_parameter,
+    read_parameter_file,
+    spelled,
+)
 from tripletlib.training.run_folder import Resume
-from tripletlib.training.settings import TrainingSettings
+from tripletlib.training.settings import MAXIMUM_STEPS, TrainingSettings
 
 __all__ = [
     "COLUMNS",
+    "MAXIMUM_STEPS",
     "MEAN_LOSS_EVERY",
     "PERCENTILES",
     "CheckpointError",
     "EpochReport",
     "History",
     "NonFiniteLossError",
+    "Parameters",
+    "Real",
     "Resume",
     "TrainingInterrupted",
     "TrainingSettings",
+    "Whole",
     "checkpoint_file",
     "checkpoint_steps",
     "fit",
     "load_checkpoint",
+    "no_such_parameter",
+    "read_parameter_file",
     "seed_everything",
+    "spelled",
 ]

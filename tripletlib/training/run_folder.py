@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -142,7 +141,7 @@ def write_config(trainer: Trainer, run_folder: Path, parameters: Mapping[str, An
         OSError: it cannot be written; the message names the file and the way out.
     """
     description = {
-        "training": asdict(trainer.settings),
+        "training": trainer.settings.model_dump(),
         "network": {
             "class": type(trainer.model).__name__,
             "parameters": sum(weights.numel() for weights in trainer.model.parameters()),

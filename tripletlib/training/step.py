@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ class Trainer:
     def description(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
         shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
-        return {**asdict(self.settings), "data": self.data_description(), "model": shapes}
+        return {**self.settings.model_dump(), "data": self.data_description(), "model": shapes}
 
     def data_description(self) -> dict[str, Any]:
         """The shape of the training set."""

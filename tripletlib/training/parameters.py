@@ -1,0 +1,206 @@
+"""Typed parameters and the files that hold them; every mistake is one line with a cure."""
+
+import difflib
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tripletlib.runtime import REPOSITORY, ParameterError
+
+PARAMETER_FILES = REPOSITORY / "notebooks" / "params"
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = _TAG + "int", _TAG + "float"
+# YAML 1.1 also reads 0100 as 64, 1:30 as 90 and 0x10 as 16.
+_DECIMAL = re.compile(
+    r"[-+]?(0|[1-9][0-9_]{0,30}|[0-9_]*\.[0-9_]*(e[-+]?[0-9]+)?|\.inf|\.nan)", re.I
+)
+
+
+class Parameters(BaseModel):
+    """Typed parameters that cannot be changed.
+
+    Raises:
+        ParameterError: an unknown name, a value of another type or out of range; one line for all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(_in_one_line(error, values, type(self))) from None
+
+    def replace(self, **changed: Any) -> Self:
+        """The same parameters but for those named here, checked again."""
+        return type(self)(**self.model_dump() | changed)
+
+
+def _number(value: object) -> object:
+    """Lets text such as 5e-4, which is no number to YAML, pass for one, and true and false not."""
+    if isinstance(value, bool):
+        return str(value)  # pydantic would take them for 1 and 0
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+# pydantic's words for a value of another kind, in plain ones
+_KINDS = {
+    "bool": "should be true or false",
+    "int": "should be a whole number",
+    "float": "should be a number",
+    "string_type": "should be text, in quotes",
+}
+
+
+def _in_one_line(error: ValidationError, values: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    """What pydantic found: each parameter once, with its value and one that would do."""
+    found: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        text = re.sub("^(Value error, |Input |String )", "", detail["msg"])
+        text = _KINDS.get(detail["type"]) or _KINDS.get(detail["type"].split("_")[0]) or text
+        found.setdefault(name, []).append(text)
+    problems = []
+    for name, texts in found.items():
+        said, field = " or ".join(texts).replace("or should be", "or"), kind.model_fields.get(name)
+        if not name:  # a combination of parameters, which the text names
+            problems.append(said)
+        elif field is None:
+            problems.append(no_such_parameter(name, kind.model_fields))
+        elif name not in values:
+            problems.append(f"{name} is missing; add it, for example {name}: my_{name}")
+        else:
+            example = f"my_{name}" if field.is_required() else field.default
+            problems.append(
+                f"{name}: {spelled(values[name])} {said}; for example {spelled(example)}"
+            )
+    return "; ".join(problems)
+
+
+def no_such_parameter(name: str, known: Iterable[str]) -> str:
+    """Says that there is no such parameter, and which one may be meant.
+
+    Example:
+        >>> no_such_parameter("lerning_rate", ["steps", "learning_rate"])
+        'lerning_rate is no parameter here; did you mean learning_rate?'
+    """
+    near = difflib.get_close_matches(name, known := list(known), 1)
+    hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
+    return f"{name if name.isprintable() else repr(name)} is no parameter here; {hint}"
+
+
+def spelled(value: object) -> str:
+    """A value in one short line, as a parameter file spells it.
+
+    Example:
+        >>> spelled(True), spelled(None), spelled("two words")
+        ('true', 'null', "'two words'")
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Date(str):
+    """What YAML would turn into a date, as it is spelled in the file."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without what surprises: keys given twice, keys that are no text, octal numbers."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first_lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != _TAG + "str":
+                raise ParameterError(f"line {line}: a key must be text; write `parameter: value`")
+            if key.value in first_lines:
+                raise ParameterError(
+                    f"line {line}: {key.value} is given a second time, first in line "
+                    f"{first_lines[key.value]}; remove one of the two"
+                )
+            first_lines[key.value] = line
+            if value.tag in _NUMBERS and not _DECIMAL.fullmatch(value.value):
+                raise ParameterError(
+                    f"line {line}: {key.value}: {value.value[:40]} is no plain number; write "
+                    "decimal digits that do not begin with 0"
+                )
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_constructor(_TAG + "timestamp", lambda _, node: _Date(node.value))
+
+
+def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
+    """Reads a parameter file, or the experiment that a run's `config.yaml` records.
+
+    Args:
+        file: YAML, lines of the form `parameter: value`.
+
+    Returns:
+        The parameters as YAML understands them; none is null, a date, NaN or infinite.
+
+    Raises:
+        ParameterError: the file is missing or unreadable, or says something that it may not mean.
+
+    Example:
+        >>> sorted(read_parameter_file(PARAMETER_FILES / "05_market1501.yaml"))
+        ['run_name', 'trained_with']
+    """
+    try:
+        parameters = yaml.load(Path(file).read_text(encoding="utf-8-sig"), _StrictLoader)
+        if isinstance(parameters, dict) and parameters.keys() >= {"training", "experiment"}:
+            parameters = parameters["experiment"]  # of a run's config.yaml
+        _check(parameters)
+    except FileNotFoundError:
+        there = ", ".join(sorted(path.name for path in PARAMETER_FILES.glob("*.yaml")))
+        raise ParameterError(
+            f"there is no parameter file {file}; {PARAMETER_FILES} has {there}"
+        ) from None
+    except OSError as error:
+        raise ParameterError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ParameterError(f"{file} is no UTF-8 text; save it as UTF-8") from None
+    except RecursionError:
+        raise ParameterError(f"{file} is nested too deeply; write `parameter: value`") from None
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{file}, {_explained(error)}") from None
+    except ParameterError as error:
+        raise ParameterError(f"{file}, {error}") from None
+    return parameters
+
+
+def _check(parameters: object) -> None:
+    if not isinstance(parameters, dict) or not parameters:
+        what = "it is empty" if not parameters else "it holds no parameters"
+        raise ParameterError(f"{what}; write lines of the form `parameter: value`")
+    for name, value in parameters.items():
+        if value is None:
+            raise ParameterError(f"{name}: null is no value; give one or leave the line out")
+        if isinstance(value, _Date):
+            raise ParameterError(f"{name}: {value} is a date to YAML; write it in quotes")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ParameterError(f"{name}: {value} is no finite number; write one such as 0.5")
+
+
+def _explained(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "not valid YAML: " + " ".join(str(error).split())
+    problem = " ".join((error.problem or "").split())
+    cure = "; write spaces in place of tabs" if r"'\t'" in problem else ""
+    return f"line {error.problem_mark.line + 1}: not valid YAML, {problem}{cure}"
