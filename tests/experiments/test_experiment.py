@@ -5,12 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
-import papermill
 import pytest
 import torch
 import yaml
@@ -18,9 +15,7 @@ from tiny_experiment import TINY
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.experiments import experiment
-from tripletlib.experiments import tables as embedded_split
-from tripletlib.experiments.experiment import NOTEBOOK_ONLY, Experiment
+from tripletlib.experiments import Experiment, experiment
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
 from tripletlib.runtime.paths import REPOSITORY
@@ -28,7 +23,6 @@ from tripletlib.training.checkpoints import CheckpointError, checkpoint_steps
 from tripletlib.training.history import History
 
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
-FIELDS = {field.name for field in fields(Experiment)}
 
 
 @pytest.fixture(autouse=True)
@@ -86,53 +80,6 @@ def test_the_papers_recipe():
     assert paper.learning_rate_at(20_000) == pytest.approx(1e-3 * 0.001**0.5)
 
 
-def test_the_notebook_has_every_parameter_and_no_other():
-    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
-    assert set(papermill.inspect_notebook(str(notebook))) == FIELDS | NOTEBOOK_ONLY
-
-
-def test_the_notebooks_own_parameters_are_settings_too():
-    (notebook,) = (REPOSITORY / "notebooks").glob("03_*.ipynb")
-    cells = nbformat.read(notebook, as_version=4).cells
-    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    values: dict = {}
-    exec(cell.source, values)
-    quick = Experiment(**{name: values[name] for name in FIELDS})
-    assert quick.dataset == "synthetic"
-    assert quick.settings().steps == values["steps"]
-
-
-def test_unknown_parameters_are_named_with_the_known_ones(write):
-    with pytest.raises(
-        ValueError, match=r"03_tiny.yaml sets batch_szie, learn_rate, .* are augment, .*width"
-    ):
-        Experiment.from_file(write(learn_rate=0.1, batch_szie=4))
-
-
-def test_parameters_of_the_notebook_alone_are_accepted(write):
-    file = write(**dict.fromkeys(NOTEBOOK_ONLY, 3))
-    assert Experiment.from_file(file) == Experiment(**TINY)
-
-
-def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
-    (tmp_path / "03_list.yaml").write_text("- steps\n- 3\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="must hold lines of the form"):
-        Experiment.from_file(tmp_path / "03_list.yaml")
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"tta": "5crops-flip"}, "tta must be one of"),
-        ({"margin": "sfot"}, "margin must be a finite number"),
-        ({"loss": "hard"}, "loss must be one of"),
-    ],
-)
-def test_a_wrong_word_is_an_error_before_the_training(changed, message):
-    with pytest.raises(ValueError, match=message):
-        Experiment(**TINY | changed)
-
-
 def test_damaged_pictures_are_left_out_only_if_asked_for():
     ours = Experiment(**TINY)
     data = ours.open_dataset("off")
@@ -143,11 +90,6 @@ def test_damaged_pictures_are_left_out_only_if_asked_for():
     skipping = Experiment(**TINY | {"skip_unreadable": True}).open_dataset("off")
     assert len(skipping.train) == len(data.train) - 1
     assert list(skipping.train.skipped) == [str(damaged)]
-
-
-def test_an_unknown_dataset_is_an_error():
-    with pytest.raises(ValueError, match=r"dataset must be one of .*got 'market'"):
-        Experiment(**TINY | {"dataset": "market"}).open_dataset("off")
 
 
 @pytest.mark.parametrize("changed", [{"learn_rate": 1}, {"dataset": "market1501"}])
@@ -196,10 +138,8 @@ def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypat
     data = ours.open_dataset("off")
     model = ours.make_model()
     calls = []
-    embed = embedded_split.embed
-    monkeypatch.setattr(
-        embedded_split, "embed", lambda *args: calls.append(args[3]) or embed(*args)
-    )
+    embed = experiment.embed
+    monkeypatch.setattr(experiment, "embed", lambda *args: calls.append(args[3]) or embed(*args))
 
     def table(run=ours, step=6, split=data.query):
         return run.embedding_table(model, split, data.root, step, "off")
@@ -233,6 +173,8 @@ def test_weights_come_back_from_a_checkpoint():
     assert ours.load_weights(again, checkpoint_step=4) == 4
     with pytest.raises(CheckpointError, match="steps there: 4, 6"):
         ours.load_weights(again, checkpoint_step=5)
+    early = ours.replace(checkpoint_step=4)
+    assert [early.load_weights(again), early.load_weights(again, checkpoint_step=0)] == [4, 6]
 
 
 def test_a_training_without_jupyter_needs_nothing_of_it(write):
@@ -264,8 +206,7 @@ class Recording(distributed.Processes):
 
 def test_processes_decode_in_turn(monkeypatch):
     ours, processes = Experiment(**TINY), Recording()
-    for module in (experiment, embedded_split):
-        monkeypatch.setattr(module, "current_processes", lambda: processes)
+    monkeypatch.setattr(experiment, "current_processes", lambda: processes)
     model, data = ours.make_model(), ours.open_dataset("off")
     ours.train(model, data.train, progress="off")
     ours.embedding_table(model, data.query, data.root, 6, "off")
@@ -320,7 +261,7 @@ def test_an_embedding_that_fails_does_not_cost_a_finished_training(monkeypatch):
         raise ProcessesFailed("no")
 
     def train_and_fail(*_):
-        alone = replace(ours, processes=1)
+        alone = ours.replace(processes=1)
         alone.train(alone.make_model(), training, progress="off")
         fail()
 

@@ -24,6 +24,7 @@ from tripletlib.experiments.retrieval import (
 from tripletlib.experiments.train import run
 from tripletlib.models import LuNet
 from tripletlib.reranking import k_reciprocal
+from tripletlib.runtime import ParameterError
 from tripletlib.training.checkpoints import CheckpointError
 
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
@@ -131,8 +132,17 @@ def test_a_new_picture_is_embedded_as_the_others_were(trained):
 
 
 def test_an_unknown_parameter_file_is_named():
-    with pytest.raises(FileNotFoundError, match="03_none"):
+    with pytest.raises(
+        ParameterError, match=r"no parameter file .*03_none\.yaml; .*03_synthetic_full"
+    ):
         open_retrieval("03_none.yaml")
+    with pytest.raises(ParameterError, match=r"there is no parameter file .*03_none/config\.yaml"):
+        open_retrieval("03_none")
+
+
+def test_a_run_is_opened_by_its_name(trained):
+    by_file, by_name = (open_retrieval(name, progress="off") for name in (str(trained), "tiny"))
+    np.testing.assert_array_equal(by_file.query.embeddings, by_name.query.embeddings)
 
 
 def test_what_ships_finds_people_as_the_results_page_says():
@@ -151,7 +161,7 @@ def test_what_ships_is_small_and_opens_again_without_embedding(monkeypatch):
     monkeypatch.setattr(retrieval, "SHIPPED_IDENTITIES", 6)
     assert WEIGHTS.stat().st_size < 3e6
     first = open_retrieval(progress="off")
-    monkeypatch.setattr("tripletlib.experiments.tables.embed", None)  # a call would fail
+    monkeypatch.setattr("tripletlib.experiments.experiment.embed", None)  # a call would fail
     again = open_retrieval(progress="off")
     assert len(first.query) == 3 * 6
     assert "synthetic" in first.name

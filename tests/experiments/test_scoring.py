@@ -1,7 +1,6 @@
 """A finished run's scores are those of its embeddings, and they reach the disk."""
 
 import csv
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def test_each_augmentation_and_checkpoint_is_scored_for_itself(trained):
     scores = list(score_run(trained, ("5crops", "none"), progress="off"))
     assert [score.tta for score in scores] == ["5crops", "5crops", "none", "none"]
     assert tables(trained)[0].tta == "none"
-    early = next(score_run(replace(trained, tta="none"), checkpoint_step=4, progress="off"))
+    early = next(score_run(trained.replace(tta="none"), checkpoint_step=4, progress="off"))
     assert early.step == 4
     assert early.map != scores[2].map
 
@@ -99,7 +98,7 @@ def test_a_run_folder_that_cannot_be_written_is_named(trained, monkeypatch):
 def test_a_run_keeps_its_parameters(trained):
     config = yaml.safe_load((trained.folder / "config.yaml").read_text(encoding="utf-8"))
     assert Experiment(**config["experiment"]) == trained
-    other = replace(trained, margin=0.1)
+    other = trained.replace(margin=0.1)
     with pytest.raises(CheckpointError, match=r"margin was 0\.5, is 0\.1"):
         other.train(other.make_model(), other.open_dataset("off").train, progress="off")
     again = yaml.safe_load((trained.folder / "config.yaml").read_text(encoding="utf-8"))

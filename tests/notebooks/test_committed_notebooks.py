@@ -1,5 +1,6 @@
 """What must hold of every notebook in the repository; that its cells run is nbval's part."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import nbformat
 import papermill
 import pytest
 
+from tripletlib.experiments import Experiment
 from tripletlib.publishing import find_headlines, find_notebooks, read_parameters
 from tripletlib.runtime import REPOSITORY
 
@@ -105,16 +107,30 @@ def test_parameters_are_literals_with_a_comment(notebook):
         assert re.fullmatch(r"[a-z_0-9]+ = [^=#]+  # [^=]+", line), line
 
 
+def names_used(notebook):
+    """Names that the code behind the parameters reads or assigns, and whether it assigns them."""
+    cells = [cell for cell in code_cells(notebook) if "tags" not in cell.metadata]
+    return {
+        (node.id, isinstance(node.ctx, ast.Store))
+        for cell in cells
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name)
+    }
+
+
 def test_parameters_are_never_reassigned(path, notebook):
-    names = papermill.inspect_notebook(str(path))
-    rest = [cell.source for cell in code_cells(notebook) if "tags" not in cell.metadata]
-    for name in names:
-        assert not re.search(rf"^{name} *[-+*/]?=[^=]", "\n".join(rest), re.MULTILINE), name
+    names = set(papermill.inspect_notebook(str(path)))
+    assert not names & {name for name, assigned in names_used(notebook) if assigned}
+
+
+def test_an_experiments_parameters_are_read_from_it():
+    """Only there they are checked; and a later cell's name would be taken for a parameter."""
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith("03_"))
+    used = {name for name, _ in names_used(nbformat.read(path, as_version=4))}
+    assert not used & set(Experiment.model_fields)
 
 
 @pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
 def test_parameter_files_name_what_their_notebook_has(file):
-    notebook, parameters = read_parameters(file)
+    _, parameters = read_parameters(file)
     assert parameters["run_name"] == file.stem
-    defaults = papermill.inspect_notebook(str(notebook))
-    assert set(parameters) <= set(defaults)

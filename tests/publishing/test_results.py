@@ -77,7 +77,7 @@ def test_every_number_rests_on_a_kept_run(run):
 
 def learning_rate(training, step):
     """The schedule, written down once more: constant, then down to a thousandth."""
-    if training["decay_start"] is None or step <= training["decay_start"]:
+    if not training["decay_start"] or step <= training["decay_start"]:
         return training["learning_rate"]
     share = (step - training["decay_start"]) / (training["decay_end"] - training["decay_start"])
     return training["learning_rate"] * 0.001 ** min(share, 1)

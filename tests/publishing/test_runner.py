@@ -69,8 +69,13 @@ def test_parameters_reach_the_notebook_their_number_names(folder):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("01_typo.yaml", "nmuber: 2", r"sets nmuber, which 01_good\.ipynb does not have.*number"),
-        ("77_none.yaml", "number: 2", "must begin with the number"),
+        (
+            "01_typo.yaml",
+            "nmuber: 2",
+            r"_typo\.yaml, nmuber is no parameter here; did you mean number\?",
+        ),
+        ("77_none.yaml", "number: 2", "must begin with a notebook's number"),
+        ("01_kind.yaml", "number: true", "number: true should be of the kind of 1"),
         ("01_list.yaml", "- 1", "parameter: value"),
         ("01_broken.yaml", "a: [1", "not valid YAML"),
     ],

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -263,7 +262,7 @@ def test_two_machines_train_and_embed_as_one_process_does(two_machines):
     assert len(spoken) == 1  # the other machine is silent
     assert "epoch 2 of 2 · step 6" in spoken[0]
     data, model = ours.open_dataset("off"), ours.make_model()
-    alone = replace(ours, run_name="one_process")
+    alone = ours.replace(run_name="one_process")
     history = alone.train(model, data.train, progress="off")
     np.testing.assert_allclose(
         History.load(ours.folder)["loss"], history["loss"], rtol=0.01, atol=0
@@ -278,10 +277,10 @@ def test_two_machines_train_and_embed_as_one_process_does(two_machines):
 
 
 def test_two_processes_score_as_one_does(two_machines, roots):
-    ours = replace(two_machines[0], run_name="scored")
+    ours = two_machines[0].replace(run_name="scored")
     shutil.copytree(two_machines[0].folder, ours.folder)
     file = roots / "03_scored.yaml"
-    file.write_text(yaml.safe_dump(asdict(ours)), encoding="utf-8")
+    file.write_text(yaml.safe_dump(ours.model_dump()), encoding="utf-8")
     scores = ours.folder / "scores.csv"
     re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
     output = finish(torchrun(*ONE_MACHINE, "-m", "tripletlib", "score", file, *re_ranking))
@@ -307,7 +306,7 @@ def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
 
 def test_a_notebook_trains_in_two_processes_and_is_interrupted(two_machines, monkeypatch, capfd):
     same, _ = two_machines
-    ours = replace(same, run_name="notebook", processes=2, resume="unfinished")
+    ours = same.replace(run_name="notebook", processes=2, resume="unfinished")
     data, model = ours.open_dataset("off"), ours.make_model()
 
     def stop_at_the_first_epoch(text, **options):

@@ -1,54 +1,75 @@
-"""One person re-identification experiment, read from the parameter file that notebook 03 reads.
-
-The notebook and the command line go through the same `Experiment`, so that a file means the same
-training in both.
-"""
+"""One person re-identification experiment: its parameters, its training, its embeddings."""
 
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import yaml
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from tripletlib.datasets import Market1501, ReidDataset, Split, from_folders, write_synthetic_market
-from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
-from tripletlib.experiments.tables import embed_split
-from tripletlib.losses import Margin
+from tripletlib.embedding import (
+    EmbeddingTable,
+    TestTimeAugmentation,
+    embed,
+    fingerprint,
+    saved_table,
+)
 from tripletlib.models import LuNet
 from tripletlib.runtime import (
+    ParameterError,
     ProcessesFailed,
     Progress,
     current_processes,
     data_root,
     launch,
     run_folder,
+    runs_root,
     started_by_torchrun,
 )
 from tripletlib.training import (
+    MAXIMUM_STEPS,
     CheckpointError,
     EpochReport,
     History,
+    Real,
     Resume,
     TrainingInterrupted,
     TrainingSettings,
+    Whole,
     checkpoint_file,
     checkpoint_steps,
     fit,
     load_checkpoint,
+    read_parameter_file,
     seed_everything,
 )
 
-# Parameters that shape what notebook 03 shows, and mean nothing to a training without pictures.
-NOTEBOOK_ONLY = frozenset({"checkpoint_step", "shown_identities"})
+_LARGEST_FEATURE_MAP = 32 * 2**30  # bytes; no GPU of today holds a training with a larger one
 
 
-@dataclass(frozen=True)
-class Experiment:
+def _run_name(name: str) -> str:
+    try:
+        run_folder(name)
+    except ParameterError:
+        raise ValueError(f"should name a folder below {runs_root()}") from None
+    return name
+
+
+RunName = Annotated[str, Field(max_length=200), AfterValidator(_run_name)]
+
+
+class Experiment(TrainingSettings):
     """Everything that decides a person re-identification experiment.
+
+    Notebook 03 and the command line go through this class, so that a parameter file means the same
+    training in both.
 
     Attributes:
         run_name: folder below the runs root.
@@ -57,79 +78,93 @@ class Experiment:
         dataset_root: the data set's folder; a relative one is meant from the data root.
         synthetic_identities: people to draw; half of them are for training.
         skip_unreadable: leave out and list pictures that cannot be read, instead of stopping.
-        image_height: pixels; all images are resized to it.
-        image_width: pixels.
+        image_height: pixels; all images are resized to it, and to `image_width`.
         embedding_dim: D.
         width: factor on LuNet's channels.
         original_network: LuNet as the original TensorFlow project has it.
         start_from: name of a run whose newest weights are the first of this one, unless it is
             resumed; empty: random weights.
-        tta: test-time augmentation, see `embed`.
         checkpoint_every: steps between checkpoints.
         resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
+        checkpoint_step: the checkpoint that is judged, of those that were saved; 0 for the newest.
+        tta: test-time augmentation, see `embed`.
         processes: how many of this machine train together, see `train`. Under torchrun, which has
             an option for this, it means nothing.
 
-    The other attributes are those of `TrainingSettings`; 0 for `decay_start` and `decay_end`
-    stands for a constant rate and 0 for `steps_per_epoch` for one look at the set.
+    The other attributes are those of `TrainingSettings`.
     """
 
-    run_name: str
+    run_name: RunName
     dataset: Literal["synthetic", "market1501", "folders"] = "synthetic"
-    dataset_root: str = "synthetic"
-    synthetic_identities: int = 300
+    dataset_root: str = Field(default="synthetic_quick", pattern=r"^\P{Cc}+$")
+    synthetic_identities: Whole = Field(default=160, ge=4, le=9999)
     skip_unreadable: bool = False
-    image_height: int = 128
-    image_width: int = 64
-    embedding_dim: int = 128
-    width: float = 1.0
+    image_height: Whole = Field(default=64, ge=1, le=1024)
+    image_width: Whole = Field(default=32, ge=1, le=1024)
+    embedding_dim: Whole = Field(default=64, ge=1, le=16_384)
+    width: Real = Field(default=0.25, gt=0, le=4)
     original_network: bool = False
-    start_from: str = ""
-    identities: int = 32
-    images_per_identity: int = 4
-    loss: Literal["batch_hard", "batch_all", "batch_all_nonzero"] = "batch_hard"
-    margin: Margin = 0.5
-    learning_rate: float = 0.0005
-    decay_start: int = 0
-    decay_end: int = 0
-    beta1_in_decay: float = 0.9
-    augment: bool = False
-    steps: int = 25_000
-    steps_per_epoch: int = 0
-    checkpoint_every: int = 5_000
-    resume: Resume = True
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    tta: TestTimeAugmentation = "none"
-    seed: int = 0
-    processes: int = 1
+    start_from: RunName | Literal[""] = ""
+    checkpoint_every: Whole = Field(default=200, ge=1, le=MAXIMUM_STEPS)
+    resume: Resume = "unfinished"
+    checkpoint_step: Whole = Field(default=0, ge=0, le=MAXIMUM_STEPS)
+    tta: TestTimeAugmentation = "flip"
+    processes: Whole = Field(default=1, ge=1, le=1024)
 
-    def __post_init__(self) -> None:
-        if self.tta not in get_args(TestTimeAugmentation):
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        people = self.synthetic_identities // 2
+        if self.dataset == "synthetic" and self.identities > people:
             raise ValueError(
-                f"tta must be one of {get_args(TestTimeAugmentation)}, got {self.tta!r}"
+                f"identities: {self.identities} are more than the {people} training people that "
+                f"synthetic_identities: {self.synthetic_identities} draws; change one of the two"
             )
-        self.settings()  # raises where they cannot be
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"processes: {self.processes} does not divide identities x images_per_identity = "
+                f"{self.batch_size}; write a number that does"
+            )
+        channels = max(1, round(128 * self.width))
+        map_size = 4 * self.batch_size * channels * self.image_height * self.image_width
+        if map_size > _LARGEST_FEATURE_MAP:
+            raise ValueError(
+                f"the first feature map alone has {map_size / 2**30:,.0f} GiB; lower identities, "
+                "images_per_identity, image_height, image_width or width"
+            )
+        return self
 
     @classmethod
-    def from_file(cls, file: Path) -> Self:
-        """Reads a parameter file of notebook 03.
+    def from_file(cls, file: str | PathLike[str]) -> Self:
+        """Reads a parameter file of notebook 03, or the `config.yaml` of a run.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is no mapping, or it has keys that mean nothing here or to the
-                notebook.
+            ParameterError: the file cannot be read, or not as an experiment; one line says why.
         """
-        parameters = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(parameters, Mapping):
-            raise ValueError(f"{file} must hold lines of the form `parameter: value`")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(map(str, set(parameters) - known - NOTEBOOK_ONLY))
-        if unknown:
-            raise ValueError(
-                f"{file} sets {', '.join(unknown)}, which this training does not have; its "
-                f"parameters are {', '.join(sorted(known | NOTEBOOK_ONLY))}"
-            )
-        return cls(**{name: parameters[name] for name in parameters if name in known})
+        parameters = read_parameter_file(file)
+        try:
+            return cls(**parameters)
+        except ParameterError as error:
+            raise ParameterError(f"{file}, {error}") from None
+
+    @classmethod
+    def from_notebook(cls, names: Mapping[str, Any]) -> Self:
+        """Takes the parameters among the names that a notebook's first cells have defined.
+
+        So any attribute can be set by a further line in the cell of parameters, or by papermill. A
+        plain value under another name is taken for a typing error, unless an `Experiment` is among
+        the names: then later cells have run.
+
+        Args:
+            names: the notebook's `globals()`.
+
+        Raises:
+            ParameterError: a value cannot be used, or there is no such parameter.
+        """
+        later = any(isinstance(value, cls) for value in names.values())
+        plain = bool | int | float | str | list | dict | None
+        own = {name for name in names if later or name.startswith("_") or name in ("In", "Out")}
+        given = {name for name in names.keys() - own if isinstance(names[name], plain)}
+        return cls(**{name: names[name] for name in given | names.keys() & set(cls.model_fields)})
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -143,12 +178,7 @@ class Experiment:
 
     def settings(self) -> TrainingSettings:
         """The part that `fit` takes."""
-        ours = {field.name for field in fields(self)}
-        shared = {field.name for field in fields(TrainingSettings)} & ours
-        values: dict[str, Any] = {name: getattr(self, name) for name in shared}
-        for name in ("decay_start", "decay_end", "steps_per_epoch"):
-            values[name] = values[name] or None
-        return TrainingSettings(**values)
+        return TrainingSettings(**self.model_dump(include=set(TrainingSettings.model_fields)))
 
     def open_dataset(
         self, progress: Progress = "auto", image_size: tuple[int, int] | None = None
@@ -159,19 +189,16 @@ class Experiment:
             progress: see `tripletlib.progress`.
             image_size: `(H, W)` in pixels to resize to; None for what the network takes.
         """
-        root = data_root() / self.dataset_root
-        if self.dataset == "synthetic":
-            write_synthetic_market(root, self.synthetic_identities, seed=0)
-        readers: dict[str, Callable[..., ReidDataset]] = {
-            "synthetic": Market1501,
-            "market1501": Market1501,
-            "folders": from_folders,
-        }
-        if self.dataset not in readers:
-            raise ValueError(f"dataset must be one of {tuple(readers)}, got {self.dataset!r}")
-        return readers[self.dataset](
-            root, image_size or self.image_size, self.skip_unreadable, progress=progress
-        )
+        root = data_root() / Path(self.dataset_root).expanduser()
+        read = from_folders if self.dataset == "folders" else Market1501
+        try:
+            if self.dataset == "synthetic":
+                write_synthetic_market(root, self.synthetic_identities, seed=0)
+            return read(
+                root, image_size or self.image_size, self.skip_unreadable, progress=progress
+            )
+        except (FileNotFoundError, FileExistsError) as error:
+            raise ParameterError(f"dataset_root: {self.dataset_root!r}: {error}") from None
 
     def make_model(self) -> LuNet:
         """A LuNet with weights drawn from the seed."""
@@ -202,16 +229,17 @@ class Experiment:
 
         Raises:
             CheckpointError: the run of `start_from` has no usable checkpoint, or another network.
-            ProcessesFailed: several processes ended with an error.
-
-        For the rest see `fit`.
+            ProcessesFailed: several processes ended with an error; for other errors see `fit`.
         """
         if self.needs_launch:
             self._launch_training()
-            self.load_weights(model)
+            self.load_weights(model, checkpoint_step=0)
             model.eval()
             return History.load(self.folder)
-        earlier = replace(self, run_name=self.start_from)
+        first_weights = None
+        if self.start_from:
+            earlier = self.replace(run_name=self.start_from)
+            first_weights = partial(earlier.load_weights, model, checkpoint_step=0)
         return fit(
             model,
             current_processes().in_turn(lambda: training.images),  # decoded once a machine
@@ -222,8 +250,8 @@ class Experiment:
             progress,
             checkpoint_every=self.checkpoint_every,
             resume=self.resume,
-            parameters=asdict(self),
-            first_weights=(lambda: earlier.load_weights(model)) if self.start_from else None,
+            parameters=self.model_dump(),
+            first_weights=first_weights,
         )
 
     @property
@@ -240,7 +268,7 @@ class Experiment:
         """
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "experiment.yaml"
-            file.write_text(yaml.safe_dump(asdict(self)), encoding="utf-8")
+            file.write_text(yaml.safe_dump(self.model_dump()), encoding="utf-8")
             try:
                 launch([str(file), *options], self.processes)
             except KeyboardInterrupt:
@@ -266,7 +294,7 @@ class Experiment:
 
         Args:
             model: gets the weights.
-            checkpoint_step: the checkpoint; None for the newest good one.
+            checkpoint_step: the checkpoint, 0 for the newest good one; None for the experiment's.
 
         Returns:
             Its step.
@@ -276,9 +304,10 @@ class Experiment:
                 trained another network.
         """
         folder = self.folder / "checkpoints"
+        wanted = self.checkpoint_step if checkpoint_step is None else checkpoint_step
 
         def read() -> tuple[dict[str, Tensor], int]:
-            state = load_checkpoint(folder, checkpoint_step)
+            state = load_checkpoint(folder, wanted or None)
             return state["model"], int(state["step"])
 
         weights, step = current_processes().from_first(read)
@@ -291,7 +320,9 @@ class Experiment:
     def embedding_table(
         self, model: LuNet, split: Split, root: Path, step: int, progress: Progress = "auto"
     ) -> EmbeddingTable:
-        """Embeds a split, or reads what an earlier call embedded in `embeddings/` of the run.
+        """Embeds a split, or reads what an earlier call left in `embeddings/` of the run.
+
+        In a process group all processes call it: each embeds its share and gets the whole.
 
         Args:
             model: the network as it was after `step`.
@@ -301,7 +332,30 @@ class Experiment:
             progress: see `tripletlib.progress`.
 
         Returns:
-            The table, see `embed_split`.
+            The table. A saved one of another step, augmentation or other pictures is made anew.
+
+        Raises:
+            OSError: the table cannot be written.
+            ValueError: a picture cannot be read, or the saved file is no embedding table.
         """
         file = self.folder / "embeddings" / f"{split.name}.npz"
-        return embed_split(model, split, root, step, file, self.tta, self.precision, progress)
+        processes = current_processes()
+        paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
+        files = fingerprint(paths, root)
+        saved = processes.from_first(lambda: saved_table(file, step, self.tta, files))
+        if saved is not None:
+            return saved
+        images = processes.in_turn(lambda: split.images)  # decoded once a machine
+        mine = processes.share(len(images))
+
+        def embed_share() -> list[np.ndarray]:
+            if mine.start == mine.stop:  # fewer pictures than processes
+                return []
+            return [embed(model, images[mine], 256, self.tta, self.precision, progress)]
+
+        parts = [part for parts in processes.from_all(embed_share) for part in parts]
+        table = EmbeddingTable(
+            np.concatenate(parts), split.pids, split.camids, np.array(paths), step, self.tta, files
+        )
+        processes.from_first(lambda: table.save(file))
+        return table

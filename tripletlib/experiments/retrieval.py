@@ -24,7 +24,7 @@ from tripletlib.datasets import write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
-from tripletlib.runtime import REPOSITORY, Progress, choose_device, data_root
+from tripletlib.runtime import REPOSITORY, Progress, choose_device, data_root, run_folder
 from tripletlib.training import CheckpointError
 
 SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
@@ -63,10 +63,11 @@ def open_retrieval(
     """Opens what a training left behind, or the model that ships.
 
     Args:
-        trained_with: parameter file of notebook 03 whose run is read: its name in
-            `notebooks/params/`, or a path. Empty: the LuNet that ships, on drawn pedestrians.
-        checkpoint_step: the run's checkpoint to embed with; 0 for the newest. The model that ships
-            has one only.
+        trained_with: name of a run of notebook 03, such as `"03_lunet_quick"`, or a parameter file
+            whose run is read: its name in `notebooks/params/`, or a path. Empty: the LuNet that
+            ships, on drawn pedestrians.
+        checkpoint_step: the run's checkpoint to embed with; 0 for the one that its parameters
+            name, mostly the newest. The model that ships has one only.
         tta: test-time augmentation of the model that ships, see `embed`; a run has its own in its
             parameter file.
         progress: see `tripletlib.progress`.
@@ -77,8 +78,7 @@ def open_retrieval(
 
     Raises:
         CheckpointError: the run has no usable checkpoint, or not the one asked for.
-        FileNotFoundError: there is no such parameter file, or the data set is not there.
-        ValueError: the parameter file cannot be used.
+        ParameterError: there is no such run or parameter file, or it cannot be used.
     """
     if trained_with:
         experiment = Experiment.from_file(_find_parameters(trained_with))
@@ -89,7 +89,7 @@ def open_retrieval(
         model, description = load_pretrained()
         experiment, step = _shipped_experiment(description, tta, progress), description["step"]
         name = "drawn pedestrians (synthetic), the LuNet that ships"
-    model.to(choose_device("auto"))
+    model.to(choose_device(experiment.device))
     data = experiment.open_dataset(progress)
     query, gallery = (
         experiment.embedding_table(model, split, data.root, step, progress)
@@ -133,8 +133,10 @@ def _kind(experiment: Experiment) -> str:
 
 
 def _find_parameters(name: str) -> Path:
+    if not name.endswith((".yaml", ".yml")):
+        return run_folder(name) / "config.yaml"
     committed = REPOSITORY / "notebooks" / "params" / name
-    return committed if committed.is_file() else Path(name)
+    return committed if committed.is_file() else REPOSITORY / Path(name).expanduser()
 
 
 WEIGHTS = Path(__file__).parent / "weights" / "lunet_synthetic.safetensors"

@@ -8,7 +8,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -83,7 +83,8 @@ def score_run(
         experiment: what was trained; its run folder holds the checkpoints.
         augmentations: kinds of test-time augmentation; by default the experiment's own. The tables
             of the last one stay in the run folder.
-        checkpoint_step: the checkpoint to score; None for the newest good one.
+        checkpoint_step: the checkpoint to score, 0 for the newest good one; None for the
+            experiment's.
         reranking: k1, k2 and lambda.
         progress: see `tripletlib.progress`.
 
@@ -102,10 +103,10 @@ def score_run(
     processes = current_processes()
     model = experiment.make_model()
     step = experiment.load_weights(model, checkpoint_step)
-    model.to(choose_device("auto"))
+    model.to(choose_device(experiment.device))
     data = processes.in_turn(lambda: experiment.open_dataset(progress))
     for tta in augmentations or (experiment.tta,):
-        seen = replace(experiment, tta=tta)
+        seen = experiment.replace(tta=tta)
         query, gallery = (
             seen.embedding_table(model, split, data.root, step, progress)
             for split in (data.query, data.gallery)
@@ -176,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=get_args(TestTimeAugmentation),
         help="kinds of test-time augmentation; the file's own by default",
     )
-    parser.add_argument("--checkpoint-step", type=int, help="the newest one by default")
+    parser.add_argument("--checkpoint-step", type=int, help="0 for the newest")
     parser.add_argument("--k1", type=int, default=20)
     parser.add_argument("--k2", type=int, default=6)
     parser.add_argument("--lambda-value", type=float, default=0.3)

@@ -6,6 +6,7 @@ tripletlib notebooks refresh                  renew the committed outputs
 """
 
 import argparse
+import ast
 import base64
 import io
 import os
@@ -19,14 +20,15 @@ from typing import Any
 import nbformat
 import numpy as np
 import papermill
-import yaml
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
-from tripletlib.runtime import HEADLINES, REPOSITORY, runs_root
+from tripletlib.experiments import Experiment
+from tripletlib.runtime import HEADLINES, REPOSITORY, ParameterError, runs_root
+from tripletlib.training import no_such_parameter, read_parameter_file, spelled
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The kernel's note that it talks unencrypted over loopback would stand between the progress lines.
@@ -68,29 +70,35 @@ def read_parameters(file: Path, folder: Path = NOTEBOOKS) -> tuple[Path, dict[st
         The notebook and the parameters.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no notebook has the number, the file is no mapping, or it names a parameter that
-            the notebook does not have (papermill only warns about that).
+        ParameterError: the file cannot be read, no notebook has its number, or a parameter is
+            missing, unknown to the notebook or of another kind; one line says which.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"no parameter file {file}; there are: {_parameter_files(folder)}")
+    parameters = read_parameter_file(file)
     matching = [path for path in find_notebooks(folder) if path.name[:3] == file.name[:3]]
     if not matching:
-        raise ValueError(f"{file.name} must begin with the number of a notebook, such as 01_")
-    try:
-        parameters = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(parameters, dict):
-        raise ValueError(f"{file} must hold lines of the form `parameter: value`")
-    known = papermill.inspect_notebook(str(matching[0]))
-    unknown = sorted(str(name) for name in parameters if name not in known)
-    if unknown:
-        raise ValueError(
-            f"{file.name} sets {', '.join(unknown)}, which {matching[0].name} does not have; "
-            f"its parameters are {', '.join(known)}"
-        )
-    return matching[0], parameters
+        raise ParameterError(f"{file}: its name must begin with a notebook's number, such as 01_")
+    notebook = matching[0]
+    if "Experiment.from_notebook" in notebook.read_text(encoding="utf-8"):
+        Experiment.from_file(file)  # such a notebook takes whatever an experiment has
+        return notebook, parameters
+    known = papermill.inspect_notebook(str(notebook))
+    problems = [_problem(name, value, known) for name, value in parameters.items()]
+    if "run_name" in known and "run_name" not in parameters:
+        problems.append(f"run_name is missing; add it, for example run_name: {file.stem}")
+    if any(problems):
+        raise ParameterError(f"{file}, {'; '.join(filter(None, problems))}")
+    return notebook, parameters
+
+
+def _problem(name: str, value: object, known: Mapping[str, Any]) -> str:
+    """What is wrong with a parameter, or nothing; papermill itself would only warn."""
+    if name not in known:
+        return no_such_parameter(name, known)
+    default = ast.literal_eval(known[name]["default"])
+    alike = type(value) is type(default) or (type(value) is int and isinstance(default, float))
+    if alike or (isinstance(value, str) and f'"{value}"' in known[name]["help"]):
+        return ""  # of the default's type, or a word that the parameter's comment offers
+    return f"{name}: {spelled(value)} should be of the kind of {spelled(default)}, its default"
 
 
 def execute(
@@ -191,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         try:
             notebook, parameters = read_parameters(options.params)
-        except (FileNotFoundError, ValueError) as error:
+        except ParameterError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         output = runs_root() / options.params.stem / notebook.name
@@ -209,10 +217,6 @@ def _write_page(executed: Path) -> dict[str, str]:
     page, _ = HTMLExporter().from_notebook_node(notebook)
     executed.with_suffix(".html").write_text(page, encoding="utf-8")
     return find_headlines(notebook)
-
-
-def _parameter_files(folder: Path) -> str:
-    return ", ".join(sorted(path.name for path in (folder / "params").glob("*.yaml")))
 
 
 _PALETTES = 32, 64, 128, 256  # numbers of colours to try
