@@ -109,21 +109,19 @@ class QueryBrowser(NotebookWidget):
 
     def _lay_out(self) -> None:
         retrieval = self.state.retrieval
-        sizes = f"{len(retrieval.query):,} queries · {len(retrieval.gallery):,} gallery pictures"
+        sizes = f"{len(retrieval.query):,} queries, {len(retrieval.gallery):,} gallery pictures"
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
+        buttons = _row("buttons", [self.back, self.save, self.export])
+        about = _column("about", [self.facts, self.message])
+        header = _row("header", [self._query, about, buttons])
+        names = ("rerank", "k1", "k2", "lambda_value", "compare", "top_k", "show_junk")
+        controls = _row("controls", [self.controls[name] for name in names])
         left = _column("left", [self.queries.widget, self.upload])
-        right = [self._top(), ipywidgets.HTML(f'<div class="legend">{LEGEND}</div>')]
-        right += [self.results, self._bottom()]
-        body = _row("body", [left, _column("right", right)])
-        self.widget.children = [_part("title", title), self.message, body]
+        legend = ipywidgets.HTML(f'<div class="legend">{LEGEND}</div>')
+        right = _column("right", [legend, self.results, self._bottom()])
+        body = _row("body", [left, right])
+        self.widget.children = [_part("title", title), header, controls, body]
         self.widget.add_class("browser")
-
-    def _top(self) -> ipywidgets.Widget:
-        about = [self.facts, _row("buttons", [self.back, self.save, self.export])]
-        controls = [self.controls[name] for name in ("rerank", "k1", "k2", "lambda_value", "top_k")]
-        shown = ipywidgets.HBox([self.controls["compare"], self.controls["show_junk"]])
-        controls = _column("controls", [*controls, shown])
-        return _row("top", [self._query, _column("about", about), controls])
 
     def _bottom(self) -> ipywidgets.Widget:
         why = heading("Why?", "Nearest wrong and farthest right answer")
@@ -299,14 +297,14 @@ class QueryList:
 
 
 def _make_controls(options: Options) -> dict[str, Any]:
-    slider = {"continuous_update": False, "layout": ipywidgets.Layout(width="270px")}
+    slider = {"continuous_update": False, "layout": ipywidgets.Layout(width="190px")}
     neighbours = {"min": 1, "max": K_MAX, **slider}
     box = {"indent": False, "layout": ipywidgets.Layout(width="auto")}
     return {
         "top_k": ipywidgets.IntSlider(
             options.top_k, min=5, max=50, step=5, description="top-k", **slider
         ),
-        "rerank": ipywidgets.Checkbox(options.rerank, description="re-rank (k-reciprocal)", **box),
+        "rerank": ipywidgets.Checkbox(options.rerank, description="re-rank", **box),
         "k1": ipywidgets.IntSlider(options.k1, description="k1", **neighbours),
         "k2": ipywidgets.IntSlider(options.k2, description="k2", **neighbours),
         "lambda_value": ipywidgets.FloatSlider(
