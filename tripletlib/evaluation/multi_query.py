@@ -8,22 +8,20 @@ from tripletlib.embedding import EmbeddingTable
 def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) -> EmbeddingTable:
     """Multi-query: one query for each identity and camera, the mean of all its images there.
 
-    `evaluate_embeddings(pool_queries(queries, images), gallery)` is the multi-query score.
+    `evaluate_embeddings(pool_queries(queries, gallery), gallery)` is a multi-query score: gallery
+    images of a query's identity and camera are junk for it, so none that is looked for is used.
 
     Args:
         queries: the single queries; they say which identities and cameras are asked for.
-        images: what is pooled: all images of these identities, as in Market-1501's folder
-            `gt_bbox` (the official queries hold only one image for each identity and camera, so
-            that pooling them changes nothing). The queries themselves when left out. Images of
-            other identities or cameras are not used.
+        images: a table whose images of these identities and cameras are pooled with the queries;
+            Market-1501 has its own folder of them, `gt_bbox`.
 
     Returns:
         A table with one row for each identity and camera in `queries`, sorted by both; `paths` has
-        the first query's of each. Step and augmentation are those of `images`.
+        the first query's of each.
 
     Raises:
-        ValueError: a query without an image, or tables of different dimension, step or
-            augmentation.
+        ValueError: tables of different dimension, step or augmentation.
 
     Source:
         Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
@@ -36,27 +34,21 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
         >>> pool_queries(table).embeddings.tolist()
         [[0.5], [5.0]]
     """
-    pool = queries if images is None else images
-    _check_same_network(queries, pool)
+    tables = [queries] if images is None else [queries, images]
+    made = [(table.embeddings.shape[1:], table.step, table.tta) for table in tables]
+    if made[0] != made[-1]:
+        raise ValueError(
+            f"queries and images must come from one network: shape, step and tta are {made[0]} and "
+            f"{made[-1]}; embed both anew"
+        )
+    embeddings, pids, camids = (
+        np.concatenate([getattr(table, name) for table in tables])
+        for name in ("embeddings", "pids", "camids")
+    )
     pairs = np.stack([queries.pids, queries.camids], axis=1)
     asked, first = np.unique(pairs, axis=0, return_index=True)  # [P, 2], [P]
-    means = np.empty((len(asked), pool.embeddings.shape[1]), pool.embeddings.dtype)
-    for row, (pid, camid) in enumerate(asked):
-        members = (pool.pids == pid) & (pool.camids == camid)
-        if not members.any():
-            raise ValueError(f"none of the {len(pool)} images shows pid {pid} in camera {camid}")
-        means[row] = pool.embeddings[members].mean(0)
+    means = [embeddings[(pids == pid) & (camids == camid)].mean(0) for pid, camid in asked]
+    paths = queries.paths[first]
     return EmbeddingTable(
-        means, asked[:, 0], asked[:, 1], queries.paths[first], step=pool.step, tta=pool.tta
+        np.stack(means), asked[:, 0], asked[:, 1], paths, step=queries.step, tta=queries.tta
     )
-
-
-def _check_same_network(queries: EmbeddingTable, images: EmbeddingTable) -> None:
-    ours, theirs = (
-        (table.embeddings.shape[1:], table.step, table.tta) for table in (queries, images)
-    )
-    if ours != theirs:
-        raise ValueError(
-            f"queries and images must come from one network: shape, step and tta are {ours} and "
-            f"{theirs}; embed both anew"
-        )

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.evaluation.protocol import Answers, Numbers, right_ranks, to_distances, to_labels
-from tripletlib.evaluation.ranking import (
-    Rule,
-    precision_terms,
-)
+from tripletlib.evaluation.protocol import DISTRACTOR, JUNK, Numbers, to_distances, to_labels
+from tripletlib.evaluation.ranking import Rule, precision_terms
 from tripletlib.runtime import choose_device, current_processes
+
+_ROWS = 64  # queries whose distances are converted and checked at once
+# An identity's images are placed by counting what is nearer, up to this share of the gallery;
+# for more of them sorting is quicker.
+COUNTED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -46,95 +48,6 @@ class RetrievalScores:
     def valid_count(self) -> int:
         """Number of queries that have a right answer."""
         return int(np.count_nonzero(self.valid_queries))
-
-
-def rank_blocks(
-    blocks: Iterable[tuple[int | slice, Numbers]],
-    answers: Answers,
-    counts: np.ndarray,
-    share: slice,
-) -> np.ndarray:
-    """Ranks of the right answers of a share of the queries, one query after the other.
-
-    Args:
-        blocks: distances of those queries, see `evaluate_blocks`.
-        answers: which gallery images are right for each of the Q queries.
-        counts: number of right answers of each query, int64 `[Q]`.
-        share: the queries whose ranks are wanted.
-
-    Returns:
-        Places from 1, ascending within each query, int64 `[counts[share].sum()]`.
-
-    Raises:
-        ValueError: distances of the wrong shape, NaN, or a query that comes twice, or never.
-
-    Example:
-        >>> answers = Answers(np.array([7, 8]), np.array([7, 8, 7]), None, None, False)
-        >>> rows = [(0, np.array([[0.1, 0.2, 0.3], [0.4, 0.1, 0.2]]))]
-        >>> rank_blocks(rows, answers, answers.count_right(), slice(0, 2))
-        array([1, 3, 1])
-    """
-    # One array for all ranks, made beforehand: thousands of small ones between the large blocks
-    # tore the memory to pieces, which grew by more than [Q, G] would have taken.
-    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
-    ranks = np.empty(counts[share].sum(), dtype=np.int64)
-    seen = np.zeros(answers.queries, dtype=bool)
-    for where, block in blocks:
-        for query, row in answers.rows(where, to_distances(block)):
-            if seen[query]:
-                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
-            own = slice(starts[query], starts[query] + counts[query])
-            ranks[own] = right_ranks(row, *answers.of(query))
-            seen[query] = True
-    if not seen[share].all():
-        raise ValueError(
-            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
-            f"query {share.start + np.argmin(seen[share])}"
-        )
-    return ranks
-
-
-def summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
-    """CMC, AP and mAP of all queries, from the ranks of their right answers.
-
-    Args:
-        ranks: places from 1, ascending within each query, one query after the other, int64 `[R]`.
-        counts: how many of them belong to each query, int64 `[Q]`, not all of them 0.
-        max_rank: length of the CMC curve.
-
-    Returns:
-        A `RetrievalScores`.
-
-    Example:
-        >>> scores = summarize(np.array([2, 3]), np.array([2, 0]), max_rank=3)
-        >>> scores.cmc, round(scores.map, 3), scores.first_right
-        (array([0., 1., 1.]), 0.583, array([2, 0]))
-    """
-    valid = counts > 0
-    starts = np.cumsum(counts) - counts
-    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
-    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
-    precisions = {}
-    for rule in get_args(Rule):
-        terms = precision_terms(ranks, found, rule)
-        sums = np.bincount(query, weights=terms, minlength=len(counts))
-        precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)
-    first_right = np.zeros(len(counts), dtype=np.int64)
-    first_right[valid] = ranks[starts[valid]]
-    places = np.arange(1, max_rank + 1)
-    return RetrievalScores(
-        cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
-        map=float(precisions["rectangle"][valid].mean()),
-        map_market=float(precisions["trapezoid"][valid].mean()),
-        average_precision=precisions["rectangle"],
-        average_precision_market=precisions["trapezoid"],
-        first_right=first_right,
-        valid_queries=valid,
-    )
-
-
-# One way in: the scores, what looks at one ranked list, and multi-query are imported from here.
-_ROWS = 64  # queries whose distances are converted and checked at once
 
 
 def evaluate(
@@ -189,11 +102,11 @@ def evaluate(
         )
     blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
     labels = query_pids, gallery_pids, query_camids, gallery_camids
-    return evaluate_blocks(blocks, *labels, max_rank=max_rank, camera_filter=camera_filter)
+    return evaluate_blocks(blocks, *labels, max_rank, camera_filter)
 
 
 def evaluate_blocks(
-    blocks: Iterable[tuple[int | slice, Numbers]],
+    blocks: Iterable[tuple[int, Numbers]],
     query_pids: Numbers,
     gallery_pids: Numbers,
     query_camids: Numbers | None = None,
@@ -203,18 +116,8 @@ def evaluate_blocks(
 ) -> RetrievalScores:
     """Like `evaluate`, with the distances handed over block by block: `[Q, G]` is never held.
 
-    Args:
-        blocks: pairs of the block's first query, or the slice of its queries, and its distances
-            `[b, G]`; in any order, each query once.
-        query_pids: see `evaluate`, and so the others.
-        gallery_pids: integers `[G]`.
-        query_camids: integers `[Q]`.
-        gallery_camids: integers `[G]`.
-        max_rank: length of the CMC curve.
-        camera_filter: whether a query's own camera is skipped.
-
-    Returns:
-        A `RetrievalScores`.
+    Each of `blocks` is a pair: the index of its first query, and its distances `[b, G]`; in any
+    order, each query once. The other arguments are those of `evaluate`.
 
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
@@ -224,10 +127,10 @@ def evaluate_blocks(
         >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
         0.75
     """
-    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
-    counts = _count_right(answers, max_rank)  # [Q]
-    ranks = rank_blocks(blocks, answers, counts, slice(0, len(counts)))
-    return summarize(ranks, counts, min(max_rank, answers.gallery))
+    answers = _Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    counts = answers.count_right(max_rank)  # [Q]
+    ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
+    return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
 def evaluate_embeddings(
@@ -239,12 +142,11 @@ def evaluate_embeddings(
     device: str = "auto",
     camera_filter: bool = True,
 ) -> RetrievalScores:
-    """Scores of two embedding tables, in memory for `block` queries at a time.
+    """Scores of two embedding tables; see `evaluate`.
 
-    The distances are computed on the device; the ranks are counted on the CPU. In a process group,
-    such as torchrun's, each process does so for its share of the queries, and each returns the
-    scores of all; so all of them must call it, and a callback of `fit`, which runs in the first
-    only, must not.
+    In a process group, such as torchrun's, each process ranks its share of the queries, and each
+    returns the scores of all. So all of them must call it, and a callback of `fit`, which runs in
+    the first only, must not.
 
     Args:
         query: Q embeddings.
@@ -252,11 +154,12 @@ def evaluate_embeddings(
         metric: distance, see `pairwise_distances`.
         max_rank: length of the CMC curve.
         block: queries whose distances to the gallery, `[block, G]`, are held at once.
-        device: where distances are computed; `"auto"` is a GPU when there is one.
+        device: where distances are computed, `"auto"` is a GPU when there is one; ranks are counted
+            on the CPU.
         camera_filter: whether a query's own camera is skipped.
 
     Returns:
-        A `RetrievalScores`, see there and `evaluate`.
+        A `RetrievalScores`.
 
     Raises:
         ValueError: see `evaluate`; `block` < 1, an unknown metric, or different dimensions.
@@ -272,26 +175,166 @@ def evaluate_embeddings(
     if block < 1:
         raise ValueError(f"block must be at least 1 query, got {block}")
     labels = query.pids, gallery.pids, query.camids, gallery.camids
-    answers = Answers(*labels, camera_filter)
-    counts = _count_right(answers, max_rank)  # [Q]
+    answers = _Answers(*labels, camera_filter)
+    counts = answers.count_right(max_rank)  # [Q]
     processes = current_processes()
     tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
     blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
-    ranks = processes.from_all(lambda: rank_blocks(blocks, answers, counts, share))
-    return summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
+    ranks = processes.from_all(lambda: _rank_blocks(blocks, answers, counts, share))
+    return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 
-def _count_right(answers: Answers, max_rank: int) -> np.ndarray:
-    if max_rank < 1:
-        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
-    counts = answers.count_right()
-    if not counts.any():
-        camera_filter = answers.camids is not None
-        raise ValueError(
-            f"none of {answers.queries} queries has a right answer among {answers.gallery} gallery "
-            f"images (camera_filter={camera_filter}): compare the pids and camids of both"
+class _Answers:
+    """Which gallery images are right, and which are junk, for each query."""
+
+    def __init__(
+        self,
+        query_pids: Numbers,
+        gallery_pids: Numbers,
+        query_camids: Numbers | None,
+        gallery_camids: Numbers | None,
+        camera_filter: bool,
+    ) -> None:
+        self.pids = to_labels(query_pids, "query_pids")
+        pids = to_labels(gallery_pids, "gallery_pids")
+        self.queries, self.gallery = len(self.pids), len(pids)
+        if not self.queries or not self.gallery:
+            raise ValueError(f"nothing to rank: {self.queries} queries, {self.gallery} images")
+        self.usable = np.flatnonzero(pids != JUNK)
+        self.camids: tuple[np.ndarray, np.ndarray] | None = None
+        if camera_filter:
+            if query_camids is None or gallery_camids is None:
+                raise ValueError("pass query_camids and gallery_camids, or camera_filter=False")
+            of_gallery = to_labels(gallery_camids, "gallery_camids", self.gallery)[self.usable]
+            self.camids = to_labels(query_camids, "query_camids", self.queries), of_gallery
+        # Sorted by pid, an identity's images lie side by side: no query need compare all pids.
+        pids = pids[self.usable]
+        self.by_pid = np.argsort(pids, kind="stable")
+        self.first, self.last = (
+            np.searchsorted(pids[self.by_pid], self.pids, side) for side in ("left", "right")
         )
-    return counts
+
+    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """The usable gallery's images of the query's identity, ascending, and which are junk."""
+        own = self.by_pid[self.first[query] : self.last[query]]
+        if self.pids[query] == DISTRACTOR:  # no identity: nothing is its own image
+            own = own[:0]
+        if self.camids is None:
+            return own, np.zeros(len(own), dtype=bool)
+        of_query, of_gallery = self.camids
+        return own, of_gallery[own] == of_query[query]
+
+    def count_right(self, max_rank: int) -> np.ndarray:
+        """Number of right answers of each query, int64 `[Q]`; a ValueError if there are none."""
+        if max_rank < 1:
+            raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+        junk_of = (self.of(query)[1] for query in range(self.queries))
+        counts = np.array([np.count_nonzero(~junk) for junk in junk_of], dtype=np.int64)
+        if not counts.any():
+            raise ValueError(
+                f"none of {self.queries} queries has a right answer among {self.gallery} gallery "
+                f"images (camera_filter={self.camids is not None}): compare the pids and camids of "
+                "both"
+            )
+        return counts
+
+    def rows(self, start: int, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each query of a block with its distances to the usable gallery."""
+        if block.ndim != 2 or block.shape[1] != self.gallery:
+            raise ValueError(
+                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
+                f"got {list(block.shape)}"
+            )
+        if start < 0 or start + len(block) > self.queries:
+            raise ValueError(
+                f"a block of {len(block)} rows does not fit at {start} of {self.queries} queries"
+            )
+        usable = block if len(self.usable) == self.gallery else block[:, self.usable]
+        return enumerate(usable, start)
+
+
+def _rank_blocks(
+    blocks: Iterable[tuple[int, Numbers]],
+    answers: _Answers,
+    counts: np.ndarray,
+    share: slice,
+) -> np.ndarray:
+    """Ranks of the right answers of a share of the queries, one query after the other.
+
+    From 1, ascending within each query, int64 `[counts[share].sum()]`.
+    """
+    # One array for all, made beforehand: thousands of small ones between large blocks would keep
+    # their memory from being given back.
+    starts = np.cumsum(counts) - counts - counts[: share.start].sum()
+    ranks = np.empty(counts[share].sum(), dtype=np.int64)
+    seen = np.zeros(answers.queries, dtype=bool)
+    for start, block in blocks:
+        for query, row in answers.rows(start, to_distances(block)):
+            if seen[query]:
+                raise ValueError(f"query {query} of {answers.queries} comes in two blocks")
+            own = slice(starts[query], starts[query] + counts[query])
+            ranks[own] = _right_ranks(row, *answers.of(query))
+            seen[query] = True
+    if not seen[share].all():
+        raise ValueError(
+            f"{np.count_nonzero(~seen[share])} of {answers.queries} queries are in no block, first "
+            f"query {share.start + np.argmin(seen[share])}"
+        )
+    return ranks
+
+
+def _right_ranks(row: np.ndarray, own: np.ndarray, junk: np.ndarray) -> np.ndarray:
+    """Ranks of one query's right answers, from 1, ascending, without sorting the gallery.
+
+    All images of the query's identity, `own`, are placed, junk along with the right ones; then each
+    right answer moves up by the number of junk images before it.
+    """
+    places = _places(row, own)
+    by_place = np.argsort(places)
+    places, junk = places[by_place], junk[by_place]
+    return (places - np.cumsum(junk))[~junk] + 1
+
+
+def _places(row: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """How many images come before each of `images`: nearer ones, and equally near earlier ones."""
+    if len(images) > COUNTED_SHARE * len(row):
+        places = np.empty(len(row), dtype=np.int64)
+        places[np.argsort(row, kind="stable")] = np.arange(len(row))
+        return places[images]
+    count = np.count_nonzero
+    before = [
+        count(row[:image] <= distance) + count(row[image:] < distance)
+        for image, distance in zip(images.tolist(), row[images], strict=True)
+    ]
+    return np.array(before, dtype=np.int64)
+
+
+def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
+    """CMC, AP and mAP, from the ranks of the right answers, `counts[q]` of them for query q.
+
+    AP is that of `average_precision`, computed for all queries at once.
+    """
+    valid = counts > 0
+    starts = np.cumsum(counts) - counts
+    query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
+    found = np.arange(1, len(ranks) + 1) - starts[query]  # 1, 2, ... within each query
+    precisions = {}
+    for rule in get_args(Rule):
+        terms = precision_terms(ranks, found, rule)
+        sums = np.bincount(query, weights=terms, minlength=len(counts))
+        precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)  # AP, [Q]
+    first_right = np.zeros(len(counts), dtype=np.int64)
+    first_right[valid] = ranks[starts[valid]]
+    places = np.arange(1, max_rank + 1)
+    return RetrievalScores(
+        cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
+        map=float(precisions["rectangle"][valid].mean()),
+        map_market=float(precisions["trapezoid"][valid].mean()),
+        average_precision=precisions["rectangle"],
+        average_precision_market=precisions["trapezoid"],
+        first_right=first_right,
+        valid_queries=valid,
+    )
 
 
 def _distance_blocks(
