@@ -43,25 +43,25 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     """
     other = a if b is None else b
     _check(a, other, metric)
-    with torch.autocast(a.device.type, enabled=False):
-        x, y = full_precision(a, other)
-        if not x.numel() or not y.numel():
-            return x.new_zeros(len(x), len(y))
-        if metric == "cosine":
-            x, y = unit_rows(x), unit_rows(y)
-            no_angle = is_zero(x)[:, None] | is_zero(y)  # [N, M]
-        frame = Frame.around(y, x)
-        x, y = frame.points(x), frame.points(y)
-        # In place: a block of distances may be large, and fresh memory costs more than arithmetic.
-        distances = x.square().sum(1)[:, None] + y.square().sum(1)  # [N, M]
-        distances.addmm_(x, y.T, alpha=-2).clamp_min_(0)
-        if metric == "euclidean":
-            distances = _sqrt(distances).mul_(frame.scale)
-        else:
-            distances.mul_(frame.scale).mul_(frame.scale)
-        if metric == "cosine":
-            distances.div_(2).masked_fill_(no_angle, 1)
-        return distances if b is not None else distances.masked_fill_(_diagonal(distances), 0)
+    x, y = full_precision(a, other)
+    if not x.numel() or not y.numel():
+        return x.new_zeros(len(x), len(y))
+    if metric == "cosine":
+        x, y = unit_rows(x), unit_rows(y)
+        no_angle = is_zero(x)[:, None] | is_zero(y)  # [N, M]
+    frame = Frame.around(y, x)
+    x, y = frame.points(x), frame.points(y)
+    # In place: fresh memory for a large block costs more than its arithmetic, and autocast, which
+    # would lower the precision of a product, leaves such calls alone.
+    distances = x.square().sum(1)[:, None] + y.square().sum(1)  # [N, M]
+    distances.addmm_(x, y.T, alpha=-2).clamp_min_(0)
+    if metric == "euclidean":
+        distances = _sqrt(distances).mul_(frame.scale)
+    else:
+        distances.mul_(frame.scale).mul_(frame.scale)
+    if metric == "cosine":
+        distances.div_(2).masked_fill_(no_angle, 1)
+    return distances if b is not None else distances.masked_fill_(_diagonal(distances), 0)
 
 
 def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tensor:

@@ -102,7 +102,7 @@ def test_a_comparison_has_a_row_for_each_distance_and_names_the_protocol(retriev
 
 
 def test_both_distances_have_a_row_for_each_query(retrieval):
-    distances = plotting_ranking.compute_distances(retrieval, k1=2, k2=1)
+    distances = plotting_ranking.compute_distances(retrieval, k1=2, k2=1, lambda_value=0.3)
     assert [table.shape for table in distances.values()] == [(3, 8)] * 2
     assert distances["before"][0] == pytest.approx(np.arange(1, 9))
     assert not np.allclose(distances["before"], distances["re-ranked"])
@@ -111,14 +111,15 @@ def test_both_distances_have_a_row_for_each_query(retrieval):
 def test_one_call_saves_a_picture_for_each_random_query(retrieval, tmp_path):
     folder = tmp_path / "new" / "ranking"
     save = plotting_ranking.save_ranking_pictures
-    files = save(retrieval, folder, n_query=2, top_k=3, seed=1)
+    distances = {"before": np.tile(np.arange(8.0), (3, 1))}
+    files = save(retrieval, distances, folder, n_query=2, top_k=3, seed=1)
     assert sorted(folder.iterdir()) == files
     assert len(files) == 2
     for file in files:
         with Image.open(file) as picture:
             assert min(picture.size) > 100
-    assert save(retrieval, folder, n_query=2, top_k=3, seed=1) == files
-    assert len(save(retrieval, folder, n_query=50, top_k=3, protocol="original")) == 3
+    assert save(retrieval, distances, folder, n_query=2, top_k=3, seed=1) == files
+    assert len(save(retrieval, distances, folder, 50, 3, "original")) == 3
     assert not plt.get_fignums()
 
 

@@ -22,8 +22,6 @@ from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_p
 from tripletlib.reranking import k_reciprocal
 
 Protocol = Literal["market1501", "original"]
-# Width and height against the long lists of `draw_rankings`: here single pictures are compared.
-_ENLARGED = np.array([1.25, 1.5])
 PROTOCOLS: dict[Protocol, str] = {
     "market1501": "Market-1501's protocol: same person, same camera is junk",
     "original": "the original's protocol: same-camera matches are right, distractors left out",
@@ -31,18 +29,12 @@ PROTOCOLS: dict[Protocol, str] = {
 
 
 def compute_distances(
-    retrieval: Retrieval, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
+    retrieval: Retrieval, k1: int, k2: int, lambda_value: float
 ) -> dict[str, np.ndarray]:
-    """Distances of all queries to the whole gallery, before and after re-ranking.
-
-    Args:
-        retrieval: embedded queries and gallery.
-        k1: see `k_reciprocal`.
-        k2: see `k_reciprocal`.
-        lambda_value: see `k_reciprocal`.
+    """All queries' distances to the gallery: Euclidean `"before"`, and those of `k_reciprocal`.
 
     Returns:
-        `"before"`, Euclidean, and `"re-ranked"`; both `[Q, G]`.
+        `"before"` and `"re-ranked"`, `[Q, G]` each.
     """
     query, gallery = retrieval.query.embeddings, retrieval.gallery.embeddings
     before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery))
@@ -55,7 +47,7 @@ def compute_distances(
 def rank(
     retrieval: Retrieval, index: int, distances: np.ndarray, protocol: Protocol = "market1501"
 ) -> RankedGallery:
-    """Ranks the gallery for one query, see `rank_gallery`.
+    """Ranks the gallery for the query `index` by its distances, `[G]`; see `rank_gallery`.
 
     Args:
         retrieval: embedded queries and gallery.
@@ -83,19 +75,16 @@ def rank_pictures(
     name: str = "",
     show_junk: bool = False,
 ) -> Ranking:
-    """Ranks the gallery for one query and takes the pictures of the first places.
+    """The pictures of a query's first places, for `draw_rankings`; arguments as in `rank`.
 
     Args:
         retrieval: queries and gallery with their pictures.
         index: the query.
         distances: of this query to the gallery, `[G]`.
         top_k: pictures to take.
-        protocol: what counts, see `rank`.
+        protocol: what is junk.
         name: of the distances; stands above the query with its AP (rectangle rule).
-        show_junk: keep what does not count where the distances put it, without a rank.
-
-    Returns:
-        The ranking, for `draw_rankings`.
+        show_junk: keep junk where the distances put it, without a rank.
     """
     ranked = rank(retrieval, index, distances, protocol)
     precision = ranked.average_precision
@@ -131,8 +120,8 @@ def draw_before_after(
         index: the query.
         distances: name to `[Q, G]`, such as `compute_distances` gives.
         top_k: places to show.
-        protocol: what counts, see `rank`; the title says which.
-        show_junk: grey what does not count, in place of leaving it out.
+        protocol: what is junk, see `rank`; the title says which.
+        show_junk: grey junk, in place of leaving it out.
     """
     rankings = [
         rank_pictures(retrieval, index, table[index], top_k, protocol, name, show_junk)
@@ -141,33 +130,31 @@ def draw_before_after(
     who = f"query {index}: person {retrieval.query.pids[index]}, camera"
     title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
     figure = draw_rankings(rankings, "")
-    width, height = _ENLARGED * figure.get_size_inches()
-    figure.set_size_inches(width, height)
-    figure.suptitle(title, fontsize=11)  # three lines, over few pictures
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(1.25 * width, 1.5 * height)  # few pictures, which are compared
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def save_ranking_pictures(
     retrieval: Retrieval,
+    distances: Mapping[str, np.ndarray],
     folder: Path,
-    n_query: int = 10,
+    n_query: int,
     top_k: int = 10,
     protocol: Protocol = "market1501",
     seed: int = 0,
-    show_junk: bool = False,
-    distances: Mapping[str, np.ndarray] | None = None,
 ) -> list[Path]:
-    """Saves a picture for each of some random queries: its first places before and after.
+    """Saves what `draw_before_after` draws for some random queries.
 
     Args:
         retrieval: queries and gallery with their pictures.
+        distances: name to `[Q, G]`, one row of pictures each.
         folder: where `query_00042.png` and so on go; made if it is missing.
         n_query: queries to draw, all of them if there are fewer.
         top_k: places to show.
-        protocol: what counts, see `rank`.
+        protocol: what is junk, see `rank`.
         seed: chooses the queries.
-        show_junk: grey what does not count, in place of leaving it out.
-        distances: name to `[Q, G]`, one row of pictures each; None: `compute_distances`.
 
     Returns:
         The files, in the order of the queries.
@@ -175,13 +162,12 @@ def save_ranking_pictures(
     Source:
         The original project's `viz_ranking`.
     """
-    distances = compute_distances(retrieval) if distances is None else distances
     folder.mkdir(parents=True, exist_ok=True)
     queries = len(retrieval.query)
     chosen = np.random.default_rng(seed).choice(queries, min(n_query, queries), replace=False)
     files = []
     for index in sorted(map(int, chosen)):
-        figure = draw_before_after(retrieval, index, distances, top_k, protocol, show_junk)
+        figure = draw_before_after(retrieval, index, distances, top_k, protocol)
         files.append(folder / f"query_{index:05d}.png")
         figure.savefig(files[-1], bbox_inches="tight")
         plt.close(figure)
@@ -209,10 +195,7 @@ def draw_hardest(
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)
         ranked = rank(retrieval, index, distances[index])
-        places = {
-            "wrong": ranked.nearest_wrong(),
-            "right": ranked.farthest_right(),
-        }
+        places = {"wrong": ranked.nearest_wrong(), "right": ranked.farthest_right()}
         for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
             if place is None:
                 ax.axis("off")
