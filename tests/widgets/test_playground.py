@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from page_messages import click_point
+from page_messages import click_point, end_drag
 
 from tripletlib.widgets import (
     Playground,
@@ -46,7 +46,7 @@ def test_dragging_a_point_changes_the_loss_and_the_picture(shown):
 
 
 def test_lines_lead_from_the_anchor_to_its_pair_and_say_how_far(shown):
-    shown.anchor.value = 7
+    shown.controls["anchor"].value = 7
     result = scene_loss(shown.scene)
     partners = (result.positive, result.negative)
     for line, partner in zip(marks(shown)[1:3], partners, strict=True):
@@ -60,13 +60,13 @@ def test_lines_lead_from_the_anchor_to_its_pair_and_say_how_far(shown):
 
 def test_a_click_chooses_the_anchor(shown):
     click_point(marks(shown)[7], 1)
-    assert shown.anchor.value == shown.scene.anchor == 7
+    assert shown.controls["anchor"].value == shown.scene.anchor == 7
 
 
 def test_margin_and_soft_margin_reach_the_loss(shown):
-    shown.margin.value = 2.0
+    shown.controls["margin"].value = 2.0
     assert shown.scene.margin == 2.0
-    shown.soft.value = True
+    shown.controls["soft"].value = True
     assert shown.scene.margin == "soft"
     assert (
         scene_loss(Scene(**{**vars(example_scene()), "margin": "soft"})).summary()
@@ -76,15 +76,15 @@ def test_margin_and_soft_margin_reach_the_loss(shown):
 
 def test_a_step_moves_all_points_to_their_arrows_tips_and_reset_brings_them_back(shown):
     tips = np.stack([marks(shown)[4].x[:, 1], marks(shown)[4].y[:, 1]], axis=1)
-    shown.step.click()
+    shown.controls["step"].click()
     np.testing.assert_allclose(shown.scene.points, tips)
     np.testing.assert_allclose(shown.scene.points, gradient_step(example_scene()).points)
     np.testing.assert_allclose(marks(shown)[5].x, tips[:3, 0])
-    shown.soft.value, shown.anchor.value = True, 0
-    shown.reset.click()
+    shown.controls["soft"].value, shown.controls["anchor"].value = True, 0
+    shown.controls["reset"].click()
     np.testing.assert_allclose(shown.scene.points, example_scene().points)
     assert (shown.scene.margin, shown.scene.anchor) == (0.5, 2)
-    assert (shown.soft.value, shown.anchor.value) == (False, 2)
+    assert (shown.controls["soft"].value, shown.controls["anchor"].value) == (False, 2)
 
 
 def test_an_error_in_a_callback_is_shown_until_the_next_success(shown, monkeypatch):
@@ -93,15 +93,35 @@ def test_an_error_in_a_callback_is_shown_until_the_next_success(shown, monkeypat
 
     with monkeypatch.context() as broken:
         broken.setattr(playground, "scene_loss", fail)
-        shown.margin.value = 1.0
+        shown.controls["margin"].value = 1.0
     assert "RuntimeError: the reader should see this" in shown.message.text
-    shown.margin.value = 1.5
+    shown.controls["margin"].value = 1.5
     assert shown.message.text == ""
 
 
-def test_a_point_dragged_out_stays_in_view(shown):
-    shift(marks(shown)[5], member=0, amount=-50)
-    assert shown.widget.children[0].axes[0].scale.min < -50
+def test_the_plane_grows_when_a_point_is_let_go_outside_and_not_before(shown):
+    cloud, scale = marks(shown)[5], shown.widget.children[0].axes[0].scale
+    before = scale.min
+    shift(cloud, member=0, amount=-50)
+    assert scale.min == before
+    end_drag(cloud)
+    assert scale.min < -50
+
+
+def test_the_anchor_can_be_moved_by_its_sliders(shown):
+    shown.controls["anchor"].value = 7
+    x, y = shown.scene.points[7]
+    assert (shown.controls["x"].value, shown.controls["y"].value) == (x, y)
+    shown.controls["x"].value = x - 0.5
+    np.testing.assert_allclose(shown.scene.points[7], [x - 0.5, y])
+    np.testing.assert_allclose(marks(shown)[7].x[1], x - 0.5)
+
+
+def test_the_margin_cannot_be_moved_with_the_soft_margin(shown):
+    shown.controls["soft"].value = True
+    assert shown.controls["margin"].disabled
+    shown.controls["reset"].click()
+    assert not shown.controls["margin"].disabled
 
 
 def test_arrows_of_points_at_rest_have_no_length():

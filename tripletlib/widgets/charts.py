@@ -165,7 +165,7 @@ class PrecisionRecallCurve:
         self.widget = bqplot.Figure(
             marks=self._lines,
             axes=axes,
-            fig_margin=_MARGIN | {"bottom": 45, "left": 55},
+            fig_margin=_MARGIN | {"bottom": 45, "left": 55, "right": 20},
             layout=ipywidgets.Layout(**_WIDE),
         )
 

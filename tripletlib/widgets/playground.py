@@ -11,7 +11,6 @@ import ipywidgets
 import numpy as np
 from matplotlib.axes import Axes
 
-from tripletlib.losses import Margin
 from tripletlib.plots import BLACK, BLUE, BQPLOT_MARKERS, DARK_ORANGE, PURPLE, VERDICT_STYLES
 from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
 from tripletlib.widgets.scene import (
@@ -25,6 +24,7 @@ from tripletlib.widgets.scene import (
 _IDENTITIES = ((BLUE, "o"), (DARK_ORANGE, "^"), (PURPLE, "s"))  # colour and marker
 _PAIRS = [VERDICT_STYLES[name] for name in ("right", "wrong")]  # hardest positive and negative
 _HALF_WIDTH = 3.2  # the plane is shown from -_HALF_WIDTH to _HALF_WIDTH
+_FULL_WIDTH = ipywidgets.Layout(width="290px")
 _SENTENCE = (
     "The playground needs a live notebook: open this one in JupyterLab and run it to drag the "
     "points. The picture below shows where they start."
@@ -71,7 +71,7 @@ class Playground(NotebookWidget):
 
     Attributes:
         scene: the scene as it is now.
-        anchor, margin, soft, step, reset: the controls.
+        controls: anchor, its x and y (for the keyboard), margin, soft, step and reset.
         text: loss, share of active triplets and the hardest pairs.
     """
 
@@ -80,13 +80,12 @@ class Playground(NotebookWidget):
         self._start = self.scene = example_scene() if scene is None else scene
         self._make_marks()
         self._make_controls()
-        controls = [self.anchor, self.margin, self.soft, self.step, self.reset]
         hint = ipywidgets.HTML("Drag a point. Click one to make it the anchor.")
-        side = ipywidgets.VBox([hint, *controls, self.text, self.message])
+        parts = [hint, *self.controls.values(), self.text, self.message]
+        side = ipywidgets.VBox(parts, layout=ipywidgets.Layout(flex="0 0 300px"))
         self.widget.children = [self._make_figure(), side]
-        self.widget.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
         self.widget.add_class("playground")
-        self._draw(self.scene)
+        self._go_to(self.scene)
 
     def _make_marks(self) -> None:
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
@@ -127,7 +126,7 @@ class Playground(NotebookWidget):
             marks=[self._ring, *self._pair_lines, self._pair_labels, self._arrows, *self._clouds],
             axes=axes,
             fig_margin={"top": 20, "bottom": 50, "left": 55, "right": 20},
-            layout=ipywidgets.Layout(width="560px", height="560px"),
+            layout=ipywidgets.Layout(flex="0 1 560px", min_width="300px", height="560px"),
             min_aspect_ratio=1,
             max_aspect_ratio=1,
         )
@@ -147,27 +146,37 @@ class Playground(NotebookWidget):
             update_on_move=True,
         )
         cloud.observe(self.guarded(lambda _: self._take_points()), ["x", "y"])
+        cloud.on_drag_end(self.guarded(lambda *_: self._go_to(self.scene)))
         cloud.on_element_click(lambda _, event: self._choose(int(members[event["data"]["index"]])))
         return cloud
 
     def _make_controls(self) -> None:
-        soft = self.scene.margin == "soft"
-        anchors = [(name, i) for i, name in enumerate(self.scene.names())]
-        margin = 0.5 if soft else self.scene.margin
-        self.anchor = ipywidgets.Dropdown(options=anchors, description="anchor")
-        self.anchor.value = self.scene.anchor
-        self.margin = ipywidgets.FloatSlider(margin, max=2, step=0.1, description="margin")
-        self.soft = ipywidgets.Checkbox(soft, description="soft margin")
-        wide = ipywidgets.Layout(width="auto")
-        self.step = ipywidgets.Button(description="take a gradient step", layout=wide)
-        self.reset = ipywidgets.Button(description="reset")
+        names = self.scene.names()
+        slider = {"max": 2, "step": 0.1, "layout": _FULL_WIDTH}
+        self.controls = {
+            "anchor": ipywidgets.Dropdown(
+                options=[(name, i) for i, name in enumerate(names)],
+                description="anchor",
+                layout=_FULL_WIDTH,
+            ),
+            "x": ipywidgets.FloatSlider(description="its x", **slider),
+            "y": ipywidgets.FloatSlider(description="its y", **slider),
+            "margin": ipywidgets.FloatSlider(0.5, description="margin", **slider),
+            "soft": ipywidgets.Checkbox(description="soft margin", layout=_FULL_WIDTH),
+            "step": ipywidgets.Button(description="take a gradient step", layout=_FULL_WIDTH),
+            "reset": ipywidgets.Button(description="reset", layout=_FULL_WIDTH),
+        }
         self.text = ipywidgets.HTML()
-        for control in (self.anchor, self.margin, self.soft):
-            control.observe(self.guarded(lambda _: self._take_controls()), "value")
-        self.step.on_click(self.guarded(lambda _: self._go_to(gradient_step(self.scene))))
-        self.reset.on_click(self.guarded(lambda _: self._go_to(self._start)))
-        for name in ("anchor", "margin", "soft", "step", "reset", "text"):
-            getattr(self, name).add_class(f"playground-{name}")
+        for name, control in self.controls.items():
+            control.add_class(f"playground-{name}")
+        self.text.add_class("playground-text")
+        for name in ("anchor", "margin", "soft"):
+            self.controls[name].observe(self.guarded(lambda _: self._take_controls()), "value")
+        for name in ("x", "y"):
+            self.controls[name].observe(self.guarded(lambda _: self._move_anchor()), "value")
+        step, reset = self.controls["step"], self.controls["reset"]
+        step.on_click(self.guarded(lambda _: self._go_to(gradient_step(self.scene))))
+        reset.on_click(self.guarded(lambda _: self._go_to(self._start)))
 
     def _take_points(self) -> None:
         points = self.scene.points.copy()
@@ -176,24 +185,40 @@ class Playground(NotebookWidget):
         self._draw(replace(self.scene, points=points))
 
     def _take_controls(self) -> None:
-        margin: Margin = "soft" if self.soft.value else self.margin.value
-        self._draw(replace(self.scene, anchor=self.anchor.value, margin=margin))
+        soft, margin = self.controls["soft"].value, self.controls["margin"].value
+        anchor = self.controls["anchor"].value
+        self._go_to(replace(self.scene, anchor=anchor, margin="soft" if soft else margin))
+
+    def _move_anchor(self) -> None:
+        points = self.scene.points.copy()
+        points[self.scene.anchor] = self.controls["x"].value, self.controls["y"].value
+        self._go_to(replace(self.scene, points=points))
 
     def _choose(self, anchor: int) -> None:
-        self.anchor.value = anchor
+        self.controls["anchor"].value = anchor
 
     def _go_to(self, scene: Scene) -> None:
-        """Puts points and controls where the scene has them, then draws it."""
+        """Puts points, the shown part of the plane and controls where the scene has them."""
+        limit = _half_width(scene)
+        for scale in self._scales.values():
+            scale.min, scale.max = -limit, limit
         with self.moving_controls():
             for members, cloud in zip(self._members, self._clouds, strict=True):
                 move_mark(cloud, scene.points[members])
-            self.anchor.value, self.soft.value = scene.anchor, scene.margin == "soft"
+            self.controls["anchor"].value = scene.anchor
+            for name in ("x", "y"):
+                self.controls[name].max, self.controls[name].min = limit, -limit
+            self.controls["soft"].value = self.controls["margin"].disabled = scene.margin == "soft"
             if scene.margin != "soft":
-                self.margin.value = scene.margin
+                self.controls["margin"].value = scene.margin
         self._draw(scene)
 
     def _draw(self, scene: Scene) -> None:
-        """Draws what follows from the points; the points themselves belong to the reader."""
+        """Draws what follows from the points.
+
+        The points themselves belong to the reader, and the shown part of the plane stays as it is:
+        were it to grow while a point is held outside, the point would run away.
+        """
         result = scene_loss(scene)
         self.scene = scene
         anchor = scene.points[scene.anchor]
@@ -204,9 +229,8 @@ class Playground(NotebookWidget):
         self._pair_labels.text = [f"d_{name[:3]} {far:.2f}" for name, _, far in result.pairs()]
         move_mark(self._ring, anchor[None])
         move_mark(self._arrows, _arrow_paths(scene.points, -LEARNING_RATE * result.gradient))
-        limit = _half_width(scene)
-        for scale in self._scales.values():
-            scale.min, scale.max = -limit, limit
+        with self.moving_controls():
+            self.controls["x"].value, self.controls["y"].value = anchor
         names = scene.names()
         pairs = [f"hardest {kind}: {names[i]}, {far:.2f} away" for kind, i, far in result.pairs()]
         self.text.value = "<br>".join([f"<b>{result.summary()}</b>", *pairs])
