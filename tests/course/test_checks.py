@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from pytorch_metric_learning import miners
+from pytorch_metric_learning.distances import LpDistance
 
 from tripletlib.checks import WrongAnswer, check, predicted
 
@@ -90,6 +92,52 @@ def test_warnings_on_the_way_do_not_reach_the_cell(capsys):
 
     check("02.1", warning)
     assert not capsys.readouterr().err
+
+
+def naive_semi_hard(distances, labels):
+    """The definition, triplet by triplet."""
+    triplets = []
+    for a, anchor in enumerate(labels.tolist()):
+        others = [n for n, label in enumerate(labels.tolist()) if label != anchor]
+        for p, label in enumerate(labels.tolist()):
+            if p != a and label == anchor and others:
+                reach = distances[a].tolist()
+                farther = [n for n in others if reach[n] > reach[p]]
+                negative = min(farther, key=reach.__getitem__) if farther else max(
+                    others, key=reach.__getitem__)  # fmt: skip
+                triplets.append([a, p, negative])
+    return torch.tensor(triplets, dtype=torch.long).reshape(-1, 3)
+
+
+def test_the_check_of_semi_hard_agrees_with_the_definition_and_notices_any_other_choice():
+    check("02.3", naive_semi_hard)
+
+    def one_off(distances, labels):
+        triplets = naive_semi_hard(distances, labels)
+        if len(triplets):
+            a, _, chosen = triplets[-1].tolist()
+            others = (labels != labels[a]).nonzero().flatten()
+            different = others[distances[a, others] != distances[a, chosen]]
+            triplets[-1, 2] = different[-1]
+        return triplets
+
+    assert "C3" in sentence("02.3", one_off)
+
+
+def test_semi_hard_negatives_are_those_of_pytorch_metric_learning():
+    points = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 3
+    miner = miners.TripletMarginMiner(
+        margin=1e9, type_of_triplets="semihard", distance=LpDistance(normalize_embeddings=False)
+    )
+    nearest = {}
+    distances = torch.cdist(points, points)
+    for a, p, n in torch.stack(miner(points, labels), dim=1).tolist():
+        nearest[a, p] = min(nearest.get((a, p), torch.inf), distances[a, n].item())
+    triplets = naive_semi_hard(distances, labels).tolist()
+    ours = {(a, p): distances[a, n].item() for a, p, n in triplets}
+    assert len(nearest) > 10
+    assert {pair: ours[pair] for pair in nearest} == pytest.approx(nearest, abs=1e-5)
 
 
 def test_nan_is_named():

@@ -183,9 +183,23 @@ def test_every_exercise_has_what_it_needs(source):
         assert f"**Typical wrong answers to {number}.**" in section
 
 
+def test_every_exercise_names_a_part_of_a_lesson(source):
+    text = "\n".join(cell.source for cell in source.cells)
+    sections = re.split(r"^## (?=\d\d\.\d)", text, flags=re.MULTILINE)[1:]
+    for section in sections:
+        number, part = re.search(r"In notebook (\d\d): \*([^*]+)\*", section).groups()
+        (lesson,) = (path for path in find_notebooks() if path.name.startswith(number))
+        assert f"## {part}\n" in "\n".join(c.source + "\n" for c in read_sheet(lesson).cells), part
+
+
 def test_pictures_that_a_sheet_shows_are_there(source):
     text = "\n".join(cell.source for cell in source.cells)
     shown = re.findall(r"!\[[^\]]{20,}\]\((images/[^)]+)\)", text)
     assert len(shown) == text.count("](images/")  # each with a text for who cannot see it
     for name in shown:
         assert (EXERCISES / name).stat().st_size < 60_000
+
+
+def test_there_are_five_sheets_with_enough_exercises():
+    assert [path.name[:2] for path in SHEETS] == ["01", "02", "03", "04", "05"]
+    assert sum(len(exercise_titles(read_sheet(path))) for path in SHEETS) >= 22

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 TIME_LIMIT = 5.0  # seconds; a right answer takes well under one
-_FLOATS, _INTEGERS, _TRUTHS = "f", "iu", "b"  # kinds of NumPy's number types
-_KIND_NAMES = {_FLOATS: "floating", _INTEGERS: "whole", _TRUTHS: "boolean"}
+_KIND_NAMES = {"f": "floating", "iu": "whole", "b": "boolean", "iuf": "real"}
 
 
 class WrongAnswer(AssertionError):
@@ -184,14 +183,14 @@ def need(condition: Any, sentence: str) -> None:
         wrong(sentence)
 
 
-def tensor(value: Any, shape: Sequence[int], what: str, kind: str = _FLOATS) -> Tensor:
+def tensor(value: Any, shape: Sequence[int], what: str, kind: str = "f") -> Tensor:
     """The value, if it is a tensor of that shape and kind.
 
     Args:
         value: what the answer returned.
         shape: wanted.
         what: its name in a sentence.
-        kind: `"f"` floating, `"iu"` whole, `"b"` boolean numbers.
+        kind: letters of NumPy's kinds of numbers: `"f"`, `"iu"`, `"iuf"` or `"b"`.
 
     Raises:
         WrongAnswer: it is not, or holds NaN.
@@ -201,7 +200,7 @@ def tensor(value: Any, shape: Sequence[int], what: str, kind: str = _FLOATS) -> 
     return value
 
 
-def numbers(value: Any, shape: Sequence[int], what: str, kind: str = _FLOATS) -> np.ndarray:
+def numbers(value: Any, shape: Sequence[int], what: str, kind: str = "f") -> np.ndarray:
     """The value, if it is an array of that shape and kind; see `tensor`.
 
     Raises:
@@ -211,7 +210,7 @@ def numbers(value: Any, shape: Sequence[int], what: str, kind: str = _FLOATS) ->
     got, asked = list(value.shape), list(shape)
     need(got == asked, f"{what} must have the shape {asked}, yours has {got}")
     need(value.dtype.kind in kind, f"{what} must be {_KIND_NAMES[kind]} numbers, not {value.dtype}")
-    if kind == _FLOATS:
+    if kind == "f":
         need(not np.isnan(value).any(), f"{what} is NaN in {np.isnan(value).sum()} places")
     return value
 

@@ -9,6 +9,7 @@ python -m tripletlib course --commit   also the student's sheets and their pictu
 
 import argparse
 import base64
+import io
 import json
 import re
 import shutil
@@ -29,6 +30,7 @@ from nbgrader.preprocessors import (
     ComputeChecksums,
     LockCells,
 )
+from PIL import Image
 
 from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks
 from tripletlib.runtime import REPOSITORY
@@ -49,6 +51,7 @@ _STUDENT = (
     CheckCellMetadata,
 )
 _TITLE = re.compile(r"^## (\d\d\.\d) (.+?) · (\d+) points · (\d+) minutes$", re.MULTILINE)
+_COLOURS = 64  # of an expected picture: it shall stay small in git
 _CONFIG = """\
 # Settings of this nbgrader course; see docs/teaching.md.
 c = get_config()
@@ -152,12 +155,14 @@ def _answer_cell(number: int) -> NotebookNode:
 
 
 def _fold(text: str) -> str:
-    """Hides the answer that a text gives, up to its first headline."""
-    answer, mark, rest = text.partition("\n## ")
-    if text.startswith("#") or "<details>" in answer:
+    """Hides the answer that a text gives, up to its first headline or next question."""
+    paragraphs = text.split("\n\n")
+    goes_on = (i for i, part in enumerate(paragraphs) if part[:1] == "#" or "**Predict" in part)
+    end = next(goes_on, len(paragraphs))
+    if not end or "<details>" in text:
         return text
-    folded = "<details><summary>Open after you have run it: what came out, and why</summary>"
-    return f"{folded}\n\n{answer.strip()}\n\n</details>\n{mark}{rest}"
+    opening = "<details><summary>Open after you have run it: what came out, and why</summary>"
+    return "\n\n".join([opening, *paragraphs[:end], "</details>", *paragraphs[end:]])
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
@@ -235,7 +240,8 @@ def _draw_pictures(sheet: NotebookNode) -> Iterator[Path]:
             if "image/png" in output.get("data", {}):
                 file = EXERCISES / "images" / f"{number}.png"
                 file.parent.mkdir(exist_ok=True)
-                file.write_bytes(base64.b64decode(output.data["image/png"]))
+                picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+                picture.convert("RGB").quantize(_COLOURS).save(file, optimize=True)
                 yield file
 
 

@@ -1,0 +1,184 @@
+"""The whole course: its folder, the lessons' editions, and marking by nbgrader."""
+
+import ast
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tripletlib.checks import WrongAnswer
+from tripletlib.publishing.course import (
+    NOT_FOR_STUDENTS,
+    SOURCES,
+    build,
+    course_lesson,
+    exercise_titles,
+    main,
+    read_sheet,
+    without_tags,
+)
+from tripletlib.publishing.runner import find_notebooks
+
+LESSONS = find_notebooks()
+MARKED = "02_hard_mining"  # the sheet that is handed in
+HALF = ("02.1", "02.4")  # what the half-done one has
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("course")
+    build(folder)
+    return folder
+
+
+def test_every_edition_is_there_and_the_table_counts(course, capsys):
+    assert main(["--output", str(course)]) == 0
+    table = capsys.readouterr().out
+    for path in find_notebooks(SOURCES):
+        name = path.stem
+        for place in ("student", "teacher", f"nbgrader/source/{name}", f"nbgrader/release/{name}"):
+            nbformat.validate(nbformat.read(course / place / path.name, as_version=4))
+        titles = exercise_titles(read_sheet(path))
+        row = next(line for line in table.splitlines() if line.startswith(name)).split()
+        assert row[1:3] == [str(len(titles)), str(sum(title.points for title in titles))]
+    for lesson in LESSONS:
+        nbformat.validate(nbformat.read(course / "lessons" / lesson.name, as_version=4))
+
+
+def test_building_again_keeps_the_gradebook_and_what_was_handed_in(tmp_path):
+    build(tmp_path)
+    kept = tmp_path / "nbgrader" / "submitted" / "ada" / MARKED / f"{MARKED}.ipynb"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("handed in", encoding="utf-8")
+    stale = tmp_path / "student" / "09_old.ipynb"
+    stale.write_text("old", encoding="utf-8")
+    build(tmp_path)
+    assert kept.read_text(encoding="utf-8") == "handed in"
+    assert not stale.exists()
+
+
+def hand_in(course, student, solved):
+    """A submission whose exercises named in `solved` are answered, the others as handed out."""
+    source = without_tags(read_sheet(SOURCES / f"{MARKED}.ipynb"), NOT_FOR_STUDENTS)
+    answers = {cell.id: cell.source for cell in source.cells}
+    handed_out = course / "nbgrader" / "release" / MARKED / f"{MARKED}.ipynb"
+    sheet = nbformat.read(handed_out, as_version=4)
+    for cell in sheet.cells:
+        marks = cell.metadata.get("nbgrader", {})
+        if marks.get("solution") and ".".join(marks["grade_id"].split("-")[1:]) in solved:
+            cell.source = answers[cell.id]
+    folder = course / "nbgrader" / "submitted" / student / MARKED
+    folder.mkdir(parents=True)
+    nbformat.write(sheet, folder / f"{MARKED}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def marked(course):
+    """Points by student, as nbgrader's gradebook has them."""
+    titles = exercise_titles(read_sheet(SOURCES / f"{MARKED}.ipynb"))
+    hand_in(course, "full", {title.number for title in titles})
+    hand_in(course, "none", set())
+    hand_in(course, "half", set(HALF))
+    folder = course / "nbgrader"
+    home = course / "home"
+    home.mkdir()
+    # nbgrader starts `alembic`, which lies beside this Python.
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {"HOME": str(home), "PATH": programs, "JUPYTER_NO_CONFIG": "1"}
+    for command in (["generate_assignment", MARKED, "--force"], ["autograde", MARKED]):
+        done = subprocess.run(
+            [sys.executable, "-m", "nbgrader", *command],
+            cwd=folder,
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    with sqlite3.connect(folder / "gradebook.db") as gradebook:
+        rows = gradebook.execute(
+            "select submitted_assignment.student_id, sum(grade.auto_score) from grade "
+            "join submitted_notebook on grade.notebook_id = submitted_notebook.id "
+            "join submitted_assignment on submitted_notebook.assignment_id = "
+            "submitted_assignment.id group by submitted_assignment.student_id"
+        ).fetchall()
+    gradebook.close()
+    return dict(rows)
+
+
+def test_nbgrader_gives_full_points_none_and_part(marked):
+    points = {t.number: t.points for t in exercise_titles(read_sheet(SOURCES / f"{MARKED}.ipynb"))}
+    half = sum(points[number] for number in HALF)
+    assert marked == {"full": sum(points.values()), "none": 0, "half": half}
+
+
+def test_nbgraders_release_is_the_sheet_that_git_holds(course, marked):
+    """`generate_assignment` made it anew: the same cells as ours."""
+    released = nbformat.read(
+        course / "nbgrader" / "release" / MARKED / f"{MARKED}.ipynb", as_version=4
+    )
+    ours = nbformat.read(course / "student" / f"{MARKED}.ipynb", as_version=4)
+    assert [c.source for c in released.cells] == [c.source for c in ours.cells]
+
+
+@pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
+def lesson(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def test_a_lesson_asks_for_each_prediction_before_its_result(lesson):
+    edition, count = course_lesson(lesson)
+    asking = sum("**Predict" in c.source for c in lesson.cells if c.cell_type == "markdown")
+    assert count == asking > 0
+    numbers = []
+    for place, cell in enumerate(edition.cells):
+        if "prediction" in cell.metadata.get("tags", []):
+            number = cell.id.removeprefix("prediction-")
+            numbers.append(number)
+            assert "**Predict" in edition.cells[place - 1].source
+            later = edition.cells[place + 1 :]
+            result = next(other for other in later if other.cell_type == "code")
+            assert result.source.startswith(f"predicted(prediction_{number})\n")
+    assert numbers == [str(number + 1) for number in range(count)]
+
+
+def test_a_lessons_edition_is_the_lesson_but_for_gates_and_folds(lesson):
+    edition, _ = course_lesson(lesson)
+    code = [c for c in edition.cells if c.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    kept = [c for c in edition.cells if "prediction" not in c.metadata.get("tags", [])]
+    assert len(kept) == len(lesson.cells)
+    for ours, theirs in zip(kept, lesson.cells, strict=True):
+        if ours.cell_type == "code":
+            ast.parse(ours.source)
+            lines = [x for x in ours.source.splitlines() if not x.startswith("predicted(")]
+            assert lines == theirs.source.removeprefix("# NBVAL_CHECK_OUTPUT\n").splitlines()
+        elif ours.source != theirs.source:
+            opened = ours.source.partition("</summary>")[2].replace("</details>", "")
+            assert opened.split() == theirs.source.split()
+            assert "**Predict" not in ours.source.partition("</details>")[0]
+
+
+def test_a_result_waits_for_its_prediction():
+    cells = [
+        nbformat.v4.new_markdown_cell("**Predict, then run.** What is 1 + 1?"),
+        nbformat.v4.new_code_cell("shown = 1 + 1"),
+        nbformat.v4.new_markdown_cell("Two.\n\n## Next"),
+        nbformat.v4.new_code_cell("after = 3"),
+    ]
+    edition, _ = course_lesson(nbformat.v4.new_notebook(cells=cells))
+    code = [cell.source for cell in edition.cells if cell.cell_type == "code"]
+    empty, filled = {}, {}
+    exec(code[0], empty)
+    with pytest.raises(WrongAnswer):
+        exec(code[1], empty)
+    assert "shown" not in empty
+    exec(code[0].replace('""', '"two"'), filled)
+    exec(code[1], filled)
+    assert filled["shown"] == 2
+    folded = [cell.source for cell in edition.cells if cell.cell_type == "markdown"][1]
+    assert folded.startswith("<details>")
+    assert folded.endswith("</details>\n\n## Next")
