@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lab notebooks course constraints clean
+.PHONY: help setup run test bench lab notebooks course slides constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ notebooks: $(READY) ## execute the notebooks and renew their committed outputs
 
 course: $(READY) ## build exercise sheets and lessons for students and teachers into course/
 	$(BIN)/python -m tripletlib course
+
+slides: $(READY) ## make a deck of slides of each lesson into course/slides/
+	$(BIN)/python -m tripletlib slides
 
 constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'

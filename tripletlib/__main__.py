@@ -11,7 +11,9 @@ COMMANDS = {
     "score": ("tripletlib.experiments.scoring", "score a trained experiment, also re-ranked"),
     "ship": ("tripletlib.experiments.retrieval", "make a run's weights the ones that ship"),
     "notebooks": ("tripletlib.publishing.runner", "execute the notebooks, or renew their outputs"),
+    "slides": ("tripletlib.publishing.slides", "make a deck of slides of each lesson"),
     "results": ("tripletlib.publishing.results", "keep a run, or renew the page of results"),
+    "doctor": ("tripletlib.publishing.doctor", "look whether the lessons can run here"),
     "course": ("tripletlib.publishing.course", "build the exercise sheets for a course"),
 }
 

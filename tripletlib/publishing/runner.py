@@ -241,8 +241,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         "language_info": {"name": "python"},
     }
     for number, cell in enumerate(notebook.cells):
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
+        kept = ("tags", "slideshow", "lecture")  # the last two choose what slides show
+        cell.metadata = {key: cell.metadata[key] for key in kept if cell.metadata.get(key)}
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)
         for output in cell.get("outputs", []):
             _clean_output(output)
