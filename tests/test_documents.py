@@ -37,7 +37,8 @@ def read_commands():
 
 
 def test_every_page_is_looked_at():
-    assert [page.name for page in PAGES[3:]] == ["install.md", "training.md"]
+    names = ["install.md", "self-study.md", "teaching.md", "training.md"]
+    assert [page.name for page in PAGES[3:]] == names
     commands = {words[0] for words in read_commands()}
     assert commands == {"--help", *COMMANDS}
 
