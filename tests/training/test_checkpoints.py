@@ -1,13 +1,14 @@
 import errno
 import io
 import logging
+import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
-from tripletlib.training import checkpoints
 from tripletlib.training.checkpoints import (
     CheckpointError,
     checkpoint_file,
@@ -101,10 +102,10 @@ def test_a_failed_write_names_the_file_and_leaves_the_earlier_ones(
         raise OSError(code, "injected")
 
     target = {
-        "open": (checkpoints.Path, "open"),
-        "write": (checkpoints.torch, "save"),
-        "fsync": (checkpoints.os, "fsync"),
-        "replace": (checkpoints.Path, "replace"),
+        "open": (Path, "open"),
+        "write": (torch, "save"),
+        "fsync": (os, "fsync"),
+        "replace": (Path, "replace"),
     }[where]
     with monkeypatch.context() as patch:
         patch.setattr(*target, fail)
@@ -118,7 +119,7 @@ def test_a_failed_write_names_the_file_and_leaves_the_earlier_ones(
 
 def test_a_half_written_file_is_never_a_checkpoint(tmp_path):
     save_checkpoint(tmp_path, 10, state())
-    (tmp_path / "step_00000020.tmp").write_bytes(b"half")
+    (tmp_path / ".step_00000020-0123abcd.pt").write_bytes(b"half")
     assert checkpoint_steps(tmp_path) == [10]
 
 

@@ -1,13 +1,14 @@
 """Saves training so that it survives: atomic files, the newest good one, no pickled code."""
 
 import logging
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tripletlib.runtime import atomic_write
 
 _LOG = logging.getLogger("tripletlib")
 
@@ -31,18 +32,11 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         CheckpointError: the disk is full or cannot be written. Earlier checkpoints stay whole.
     """
     file = checkpoint_file(folder, step)
-    unfinished = file.with_suffix(".tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as stream:
+        with atomic_write(file, sync=True) as unfinished, unfinished.open("wb") as stream:
             torch.save({"step": step, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
-        _sync_folder(folder)
     # torch turns some failures of the stream into RuntimeError.
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
         raise CheckpointError(
             f"checkpoint {file} could not be written ({error}); earlier checkpoints are untouched. "
             "Free disk space or name another runs folder with TRIPLETLIB_RUNS, then resume"
@@ -100,13 +94,3 @@ def _read(file: Path, folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint {file}; steps there: {there}") from error
     except Exception as error:  # a damaged archive fails in many ways, none of them documented
         raise CheckpointError(f"checkpoint {file} is damaged ({error})") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must reach the disk. Windows cannot open a folder, and does not need it.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
-from tripletlib.runtime import explained_writing
+from tripletlib.runtime import atomic_write, explained_writing
 
 PERCENTILES = (0, 5, 50, 95, 100)
 MEAN_LOSS_EVERY = 100
@@ -64,11 +64,13 @@ class History:
         if folder is not None:
             self._path = folder / "history.csv"
             with explained_writing(self._path):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("w", newline="", encoding="utf-8")
+                with (
+                    atomic_write(self._path) as unfinished,
+                    unfinished.open("w", newline="", encoding="utf-8") as stream,
+                ):
+                    csv.writer(stream).writerows([COLUMNS, *map(_cells, self._rows)])
+                self._file = self._path.open("a", newline="", encoding="utf-8")
                 self._writer = csv.writer(self._file)
-                self._writer.writerow(COLUMNS)
-                self._writer.writerows(map(_cells, self._rows))
             self._board_folder = folder / "tensorboard"
             with explained_writing(self._board_folder):
                 self._board = _open_tensorboard(self._board_folder, behind=len(self._rows))
