@@ -1,8 +1,9 @@
-"""What tests/test_distributed.py runs in several processes: `torchrun distributed_worker.py`."""
+"""What test_processes.py runs in several processes: `torchrun distributed_worker.py FOLDER`."""
 
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,8 @@ from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.models import LuNet, MnistNet
-from tripletlib.runtime import processes as distributed
-from tripletlib.runtime.launching import process_group
-from tripletlib.runtime.processes import CpuSyncBatchNorm
+from tripletlib.runtime import current_processes, end_at_once, process_group
+from tripletlib.runtime.processes import sync_batch_norm
 from tripletlib.training.fit import NonFiniteLossError, TrainingInterrupted, fit, seed_everything
 from tripletlib.training.history import COLUMNS
 from tripletlib.training.settings import TrainingSettings
@@ -111,7 +111,7 @@ class SignalAt(nn.Module):
 
     def forward(self, images):
         self.passes += 1
-        last = distributed.current_processes().rank == distributed.current_processes().count - 1
+        last = current_processes().rank == current_processes().count - 1
         if self.passes == self.step and last and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), self.number)
@@ -131,7 +131,7 @@ def batch_norms(processes):
     results = {}
     for name, (layer, features) in batch_norm_cases().items():
         mine = features.chunk(processes.count)[processes.rank].clone().requires_grad_()
-        sync = CpuSyncBatchNorm(layer) if processes.count > 1 else layer
+        sync = partial(sync_batch_norm, layer) if processes.count > 1 else layer
         outputs = [sync(mine), sync(mine + 1)]
         weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype)
         weights = weights.view_as(features).chunk(processes.count)[processes.rank]
@@ -139,8 +139,6 @@ def batch_norms(processes):
         results[name] = {"output": outputs[0].detach(), "gradient": mine.grad}
         results[name] |= {f"state {key}": value for key, value in layer.state_dict().items()}
         results[name] |= {f"parameter {k}": v.grad for k, v in layer.named_parameters()}
-        if layer.track_running_stats:
-            results[name]["evaluation"] = sync.eval()(mine).detach()
     return results
 
 
@@ -235,7 +233,22 @@ def fail_in_last(processes):
     return lambda: {}["last"] if processes.rank == processes.count - 1 else None
 
 
+def train_on(folder):
+    """Trains until it is stopped."""
+    train(folder=folder, changed={"steps": 10**6}, checkpoint_every=10)
+
+
+def train_until_stopped(folder):
+    """Notes in a file how it was stopped."""
+    message = message_of(TrainingInterrupted, lambda: train_on(folder))
+    (folder / f"stopped_{current_processes().rank}").write_text(message)
+
+
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     with process_group() as group:
-        torch.save(everything(where, group), where / f"{group.rank}.pt")
+        if "--until-stopped" in sys.argv:
+            train_until_stopped(where)
+        else:
+            torch.save(everything(where, group), where / f"{group.rank}.pt")
+    end_at_once(0)

@@ -1,6 +1,7 @@
 """The command line: `tripletlib COMMAND ...`, the same as `python -m tripletlib COMMAND ...`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.module is None:
         parser.print_help()
         return 2
-    return import_module(options.module).main(rest)
+    status = import_module(options.module).main(rest)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
+        import_module("tripletlib.runtime").end_at_once(status)
+    return status
 
 
 if __name__ == "__main__":

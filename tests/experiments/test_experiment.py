@@ -197,6 +197,7 @@ class Recording(distributed.Processes):
     """One process that notes what is done in turn."""
 
     def __init__(self):
+        super().__init__()
         self.results = []
 
     def in_turn(self, action):

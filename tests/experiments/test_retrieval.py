@@ -21,7 +21,6 @@ from tripletlib.experiments.retrieval import (
     open_retrieval,
     save_pretrained,
 )
-from tripletlib.experiments.train import run
 from tripletlib.models import LuNet
 from tripletlib.reranking import k_reciprocal
 from tripletlib.runtime import ParameterError
@@ -41,7 +40,7 @@ def trained(tmp_path):
     """A parameter file whose run has checkpoints of steps 4 and 6."""
     file = tmp_path / "03_tiny.yaml"
     file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
-    run(Experiment.from_file(file), embed_afterwards=False)
+    Experiment.from_file(file).run(embed_afterwards=False)
     return file
 
 

@@ -1,11 +1,6 @@
 """Two processes train as one does, survive the death of one, and leave its files behind."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -14,53 +9,14 @@ import distributed_worker as worker
 import numpy as np
 import pytest
 import torch
-import yaml
-from tiny_experiment import TINY
+from started import ONE_MACHINE, run_to_the_end, torchrun
 
-from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
-from tripletlib.experiments import experiment, scoring
-from tripletlib.experiments import train as command_line
-from tripletlib.experiments.experiment import Experiment
-from tripletlib.runtime import launching
-from tripletlib.runtime import processes as distributed
-from tripletlib.runtime.launching import ProcessesFailed, agree_on_session
-from tripletlib.runtime.paths import REPOSITORY
-from tripletlib.training.checkpoints import checkpoint_steps, load_checkpoint
-from tripletlib.training.fit import TrainingInterrupted
-from tripletlib.training.history import History
+from tripletlib.runtime import Processes
+from tripletlib.runtime.launching import agree_on_session
+from tripletlib.training import History, checkpoint_steps, load_checkpoint
 
 TESTS = Path(__file__).parents[1]
-
-
-ONE_MACHINE = ("--rdzv-endpoint", "127.0.0.1:0", "--nnodes", 1, "--nproc-per-node", 2)
-
-
-def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d"]
-    return subprocess.Popen(
-        [*command, "--local-addr", "127.0.0.1", *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    )
-
-
-def finish(process):
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return output
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_gpus():
-    """On CPUs: a machine may have one GPU only, and sums on one differ from call to call."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes started here
-        patch.setattr(torch.cuda, "is_available", lambda: False)  # for this one
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +25,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(folder):
+def two(folder, without_gpus):
     """What both processes found, and what was printed."""
     worker.train(folder=folder / "of_one", changed={"steps": worker.STEPS})
     (folder / "of_one" / "checkpoints" / "step_00000005.pt").unlink()
     script = (TESTS / "distributed_worker.py", folder)
-    output = finish(torchrun(*ONE_MACHINE, "--max-restarts", 1, *script))
+    output = run_to_the_end(torchrun(*ONE_MACHINE, "--max-restarts", 1, *script))[0]
     first, second = (torch.load(folder / f"{n}.pt", weights_only=False) for n in range(2))
     return first, second, output
 
@@ -105,7 +61,7 @@ def test_both_processes_end_with_the_same_weights(two):
 
 
 def test_batch_norm_sees_the_images_of_all_processes(two):
-    alone = worker.batch_norms(distributed.Processes())
+    alone = worker.batch_norms(Processes())
     for name, whole in alone.items():
         halves = [result["batch_norm"][name] for result in two[:2]]
         for key, value in whole.items():
@@ -169,9 +125,9 @@ def test_a_loss_that_is_not_finite_stops_all(two):
 
 def test_a_batch_that_cannot_be_dealt_out_is_named(two):
     for result in two[:2]:
-        assert result["deal"].startswith(
-            "a batch of P x K = 3 x 5 = 15 images cannot be dealt out evenly to 2 processes; "
-            "start 1 of them, or change identities or images_per_identity"
+        assert result["deal"] == (
+            "identities x images_per_identity = 15 images cannot be dealt out evenly to 2 "
+            "processes; start a number of them that divides it"
         )
 
 
@@ -196,7 +152,7 @@ def test_the_first_process_goes_first(two):
 
 
 def test_shares_are_all_rows_in_order():
-    processes = distributed.Processes()
+    processes = Processes()
     assert processes.share(7) == slice(0, 7)
     processes.count = 3
     shares = []
@@ -213,7 +169,7 @@ def test_after_a_workers_death_torchrun_goes_on_to_the_same_end(two, folder):
 
 
 def test_processes_started_again_do_not_meet_those_that_died():
-    store = distributed.dist.HashStore()
+    store = torch.distributed.HashStore()
     store.set_timeout(timedelta(seconds=60))
 
     def join(count):
@@ -224,128 +180,6 @@ def test_processes_started_again_do_not_meet_those_that_died():
 
     first = join(3)
     again = join(3)  # finds what was agreed before
-    store.set("session", "proposed by-one-that-died")
+    store.set("session", "of one that died")
     third = join(2)
     assert len(first | again | third) == 3
-
-
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory):
-    root = tmp_path_factory.mktemp("roots")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPLETLIB_DATA", str(root / "data"))
-        patch.setenv("TRIPLETLIB_RUNS", str(root / "runs"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", str(REPOSITORY))
-        yield root
-
-
-@pytest.fixture(scope="module")
-def two_machines(roots):
-    """The command line under two torchruns that find each other, one process each."""
-    values = TINY | {"run_name": "two_machines", "identities": 4}
-    file = roots / "03_two_machines.yaml"
-    file.write_text(yaml.safe_dump(values), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = ["--nnodes", 2, "--nproc-per-node", 1, "--rdzv-endpoint", f"127.0.0.1:{port}"]
-    command = [*place, "-m", "tripletlib", "train", file, "--embed"]
-    machines = [torchrun(*command) for _ in range(2)]
-    outputs = [finish(machine) for machine in machines]
-    return Experiment(**values), outputs
-
-
-def test_two_machines_train_and_embed_as_one_process_does(two_machines):
-    ours, outputs = two_machines
-    spoken = [output for output in outputs if output]
-    assert len(spoken) == 1  # the other machine is silent
-    assert "epoch 2 of 2 · step 6" in spoken[0]
-    data, model = ours.open_dataset("off"), ours.make_model()
-    alone = ours.replace(run_name="one_process")
-    history = alone.train(model, data.train, progress="off")
-    np.testing.assert_allclose(
-        History.load(ours.folder)["loss"], history["loss"], rtol=0.01, atol=0
-    )
-    assert ours.load_weights(model) == 6
-    for split in (data.query, data.gallery):
-        table = EmbeddingTable.load(ours.folder / "embeddings" / f"{split.name}.npz")
-        mine = alone.embedding_table(model, split, data.root, 6, "off")
-        np.testing.assert_allclose(table.embeddings, mine.embeddings, rtol=0, atol=1e-5)
-        assert table.paths.tolist() == mine.paths.tolist()
-        assert f"{split.name}: {len(split)} embeddings of step 6" in spoken[0]
-
-
-def test_two_processes_score_as_one_does(two_machines, roots):
-    ours = two_machines[0].replace(run_name="scored")
-    shutil.copytree(two_machines[0].folder, ours.folder)
-    file = roots / "03_scored.yaml"
-    file.write_text(yaml.safe_dump(ours.model_dump()), encoding="utf-8")
-    scores = ours.folder / "scores.csv"
-    re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
-    output = finish(torchrun(*ONE_MACHINE, "-m", "tripletlib", "score", file, *re_ranking))
-    begins = [line.split(" · ")[0] for line in output.splitlines()]
-    assert begins == ["step 6", "step 6", str(scores)]
-    together = scores.read_text(encoding="utf-8")
-    for table in (ours.folder / "embeddings").iterdir():
-        table.unlink()
-    assert scoring.main([str(file), *map(str, re_ranking)]) == 0
-    assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
-
-
-def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
-    command = [sys.executable, "-m", "tripletlib", "train", str(tmp_path / "missing.yaml")]
-    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2"}
-    for rank, said in (("0", "missing.yaml"), ("1", "")):
-        environment = os.environ | place | {"LOCAL_RANK": rank}
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert process.returncode == 2
-        assert said in process.stderr
-        assert bool(process.stderr) == bool(said)
-
-
-def test_a_notebook_trains_in_two_processes_and_is_interrupted(two_machines, monkeypatch, capfd):
-    same, _ = two_machines
-    ours = same.replace(run_name="notebook", processes=2, resume="unfinished")
-    data, model = ours.open_dataset("off"), ours.make_model()
-
-    def stop_at_the_first_epoch(text, **options):
-        sys.stdout.write(text)
-        if text.startswith("epoch 1 of"):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(launching, "print", stop_at_the_first_epoch, raising=False)
-    with pytest.raises(TrainingInterrupted, match=r"step \d is saved; run it again to go on"):
-        ours.train(model, data.train)
-    (stopped_at,) = checkpoint_steps(ours.folder / "checkpoints")
-    assert 3 <= stopped_at < 6
-    monkeypatch.undo()
-
-    capfd.readouterr()
-    history = ours.train(model, data.train)
-    assert "epoch 2 of 2 · step 6" in capfd.readouterr().out
-    # Stopped or not, started from here or there: the same two processes.
-    np.testing.assert_array_equal(history["loss"], History.load(same.folder)["loss"])
-    trained = load_checkpoint(same.folder / "checkpoints")["model"]
-    assert all(value.equal(trained[name]) for name, value in model.state_dict().items())
-    assert not model.training
-    for split in (data.query, data.gallery):  # embedded by both processes, not once more here
-        assert EmbeddingTable.load(ours.folder / "embeddings" / f"{split.name}.npz").step == 6
-
-
-def test_processes_that_fail_say_why(tmp_path, capfd):
-    with pytest.raises(ProcessesFailed, match="the training in 1 processes ended with status 1"):
-        launching.launch([str(tmp_path / "missing.yaml")], 1)
-    errors = capfd.readouterr().err
-    assert errors.count("error: ") == 1
-    assert "missing.yaml" in errors.splitlines()[0]
-
-
-def test_the_command_line_starts_the_processes_itself(roots, monkeypatch):
-    started = []
-    monkeypatch.setattr(experiment, "launch", lambda *arguments: started.append(arguments))
-    file = roots / "03_more.yaml"
-    file.write_text(yaml.safe_dump(TINY | {"processes": 2}), encoding="utf-8")
-    assert command_line.main([str(file), "--embed"]) == 0
-    (((_, option), processes),) = started
-    assert (option, processes) == ("--embed", 2)

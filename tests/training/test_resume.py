@@ -3,26 +3,22 @@
 import errno
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_training import blobs, settings, small_net
+from started import started, wait_for
 from torch import nn
 from torch.distributed import HashStore
 
-from tripletlib.runtime import REPOSITORY
-from tripletlib.runtime.launching import Launch
-from tripletlib.training import run_folder as run_keeper
+from tripletlib.runtime import Processes, StopRequest
 from tripletlib.training import step as trainer
 from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.training.fit import (
     NonFiniteLossError,
-    StopRequest,
     TrainingInterrupted,
     fit,
     seed_everything,
@@ -45,6 +41,14 @@ def train(folder=None, *, model=None, callbacks=(), resume=True, every=10, **cha
         resume=resume,
     )
     return model, history
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C counts, also where the tests were started with it ignored, as nohup does."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +90,16 @@ def test_what_torchrun_starts_again_goes_on_whatever_resume_says(
     tmp_path, never_stopped, monkeypatch
 ):
     train(tmp_path, steps=40)  # of another call of torchrun: it must not be taken for this one's
-    torchruns_store = HashStore()
-    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    fitting, torchruns_store = sys.modules["tripletlib.training.fit"], HashStore()
+
+    def start(session):
+        processes = Processes(store=torchruns_store, session=session)
+        monkeypatch.setattr(fitting, "current_processes", lambda: processes)
+
+    start("first")
     with pytest.raises(RuntimeError, match="crash"):
         train(tmp_path, callbacks=[StopAt(35)], resume=False)
-    monkeypatch.setattr(run_keeper, "LAUNCH", Launch(torchruns_store))
+    start("second")
     seen = []
     assert_same(train(tmp_path, callbacks=[seen.append], resume=False), never_stopped)
     assert seen[0].step == 31
@@ -162,10 +171,13 @@ def test_a_cut_newest_checkpoint_is_skipped(tmp_path, never_stopped):
     assert_same(train(tmp_path), never_stopped)
 
 
-def test_ctrl_c_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stopped):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stopped, number):
+    before = signal.getsignal(number)
+
     def interrupt(report):
         if report.step == 23:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(TrainingInterrupted, match="run it again to go on") as caught:
         train(tmp_path, callbacks=[interrupt])
@@ -173,15 +185,14 @@ def test_ctrl_c_stops_between_two_steps_with_a_checkpoint(tmp_path, never_stoppe
     assert stopped_at == 23
     assert f"step {stopped_at}" in str(caught.value)
     assert caught.value._render_traceback_() == [str(caught.value)]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
     assert_same(train(tmp_path), never_stopped)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     def interrupt_twice(report):
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as caught:
         train(tmp_path, callbacks=[interrupt_twice])
@@ -189,12 +200,11 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 
 def test_sigterm_may_come_twice():
-    with StopRequest((signal.SIGINT, signal.SIGTERM)) as stop:
+    with StopRequest() as stop:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
+            signal.raise_signal(signal.SIGTERM)
         assert stop.requested
-        with pytest.raises(KeyboardInterrupt):  # whoever is in a hurry
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
@@ -277,36 +287,22 @@ def test_tensorboard_is_cut_back_to_the_checkpoint(tmp_path):
 
 KILLED = """
 import sys
-sys.path[:0] = {paths!r}
 from pathlib import Path
+sys.path.append({here!r})
 from test_resume import train
 train(Path({folder!r}), every=2)
 """
 
 
 def start(folder, extra=""):
-    here = Path(__file__).parent
-    code = extra + KILLED.format(
-        paths=[str(REPOSITORY), str(here.parent), str(here)], folder=str(folder)
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment)
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    return started("-c", extra + KILLED.format(here=str(Path(__file__).parent), folder=str(folder)))
 
 
 @pytest.mark.parametrize("checkpoints_before", [0, 1, 9, 20])
 def test_a_killed_run_resumes_to_the_same_end(tmp_path, never_stopped, checkpoints_before):
-    process = start(tmp_path)
     folder = tmp_path / "checkpoints"
-    wait_for(lambda: len(checkpoint_steps(folder)) >= checkpoints_before, process)
-    process.kill()
-    process.wait()
+    with start(tmp_path) as process:
+        wait_for(lambda: len(checkpoint_steps(folder)) >= checkpoints_before, process)
     assert_same(train(tmp_path, every=2), never_stopped)
 
 
@@ -324,37 +320,36 @@ def save_a_part(state, stream):
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = save_a_part
 """
-    process = start(tmp_path, suicide)
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    with start(tmp_path, suicide) as process:
+        assert process.wait(timeout=120) == -signal.SIGKILL
     folder = tmp_path / "checkpoints"
     assert checkpoint_steps(folder)[-1] == 14
-    assert (folder / "step_00000016.tmp").stat().st_size > 0
+    (unfinished,) = folder.glob(".step_00000016*")
+    assert unfinished.stat().st_size > 0
     assert_same(train(tmp_path, every=2), never_stopped)
-    assert not list(folder.glob("*.tmp"))
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
-def test_a_full_disk_names_the_file_and_the_way_out(tmp_path, never_stopped, name):
-    with pytest.raises(RuntimeError, match="crash"):
-        train(tmp_path, callbacks=[StopAt(20)])
-    (tmp_path / name).unlink()
-    (tmp_path / name).symlink_to("/dev/full")
-    with pytest.raises(OSError, match=rf"No space left.*TRIPLETLIB_RUNS.*resume=True.*{name}"):
-        train(tmp_path)
-    (tmp_path / name).unlink()
-    assert_same(train(tmp_path), never_stopped)
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
-def test_a_disk_that_cannot_be_written_names_the_file(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_names_the_file(
+    tmp_path, never_stopped, monkeypatch, name, code
+):
     whole_open = Path.open
 
     def refuse(path, *args, **kwargs):
-        if path.name == name:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        if path.name.lstrip(".").startswith(name.split(".")[0]):
+            if code == errno.ENOSPC:
+                return whole_open(Path("/dev/full"), *args, **kwargs)
+            raise OSError(code, os.strerror(code), str(path))
         return whole_open(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(OSError, match=rf"Read-only.*TRIPLETLIB_RUNS.*{name}"):
-        train(tmp_path, steps=20)
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(20)])
+    (tmp_path / "config.yaml").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(OSError, match=rf"TRIPLETLIB_RUNS.*resume=True.*{name}") as caught:
+            train(tmp_path)
+    assert caught.value.errno == code
+    assert_same(train(tmp_path), never_stopped)

@@ -1,6 +1,5 @@
 """One person re-identification experiment: its parameters, its training, its embeddings."""
 
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
@@ -24,7 +22,6 @@ from tripletlib.embedding import (
 from tripletlib.models import LuNet
 from tripletlib.runtime import (
     ParameterError,
-    ProcessesFailed,
     Progress,
     current_processes,
     data_root,
@@ -44,7 +41,6 @@ from tripletlib.training import (
     TrainingSettings,
     Whole,
     checkpoint_file,
-    checkpoint_steps,
     fit,
     load_checkpoint,
     read_parameter_file,
@@ -214,9 +210,9 @@ class Experiment(TrainingSettings):
     ) -> History:
         """Trains in the run folder, going on from a checkpoint if `resume` is set.
 
-        With `processes` above 1 torchrun starts that many, which open the data set and make the
-        network themselves, from the experiment's parameters, and embed query and gallery too; their
-        lines are shown, callbacks are not called. `model` gets the trained weights at the end.
+        With `processes` above 1 that many are started, which open the data set and make the
+        network themselves and embed query and gallery too; their lines are shown, callbacks are not
+        called. `model` gets the trained weights at the end.
 
         Args:
             model: trained in place.
@@ -229,7 +225,7 @@ class Experiment(TrainingSettings):
 
         Raises:
             CheckpointError: the run of `start_from` has no usable checkpoint, or another network.
-            ProcessesFailed: several processes ended with an error; for other errors see `fit`.
+            ProcessesFailed: one of several processes died; for other errors see `fit`.
         """
         if self.needs_launch:
             self._launch_training()
@@ -257,31 +253,38 @@ class Experiment(TrainingSettings):
     @property
     def needs_launch(self) -> bool:
         """Whether several processes are wanted and this is not one of them."""
-        return self.processes > 1 and not started_by_torchrun()
+        if self.processes == 1 or started_by_torchrun():
+            return False
+        return current_processes().count == 1
 
-    def launch(self, *options: str) -> None:
-        """Trains in `processes` processes, with options of the command line.
+    def run(self, embed_afterwards: bool) -> None:
+        """Opens the data set, makes the network, trains it, and embeds query and gallery if asked.
 
-        Raises:
-            ProcessesFailed: they ended with an error.
-            TrainingInterrupted: Ctrl-C, or the notebook's stop button; the steps taken are saved.
+        It starts `processes` processes, unless this is one of them; then all of them call it.
+
+        For what is raised see `train`.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "experiment.yaml"
-            file.write_text(yaml.safe_dump(self.model_dump()), encoding="utf-8")
-            try:
-                launch([str(file), *options], self.processes)
-            except KeyboardInterrupt:
-                saved = checkpoint_steps(self.folder / "checkpoints")
-                where = f"step {saved[-1]:,} is saved" if saved else "nothing is saved yet"
-                raise TrainingInterrupted(f"stopped; {where}; run it again to go on") from None
+        if self.needs_launch:
+            launch(partial(self.run, embed_afterwards), self.processes)
+            return
+        processes = current_processes()
+        progress: Progress = "auto" if processes.is_first else "off"
+        data = processes.in_turn(lambda: self.open_dataset(progress))
+        if processes.is_first:
+            print(data)
+        model = self.make_model()
+        self.train(model, data.train, progress=progress)
+        for split in (data.query, data.gallery) if embed_afterwards else ():
+            table = self.embedding_table(model, split, data.root, self.steps, progress)
+            if processes.is_first:
+                print(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
 
     def _launch_training(self) -> None:
         last = checkpoint_file(self.folder / "checkpoints", self.steps)
         before = last.stat().st_mtime_ns if last.is_file() else None
         try:
-            self.launch("--embed")
-        except (ProcessesFailed, TrainingInterrupted) as error:
+            self.run(embed_afterwards=True)
+        except (Exception, TrainingInterrupted) as error:
             if not last.is_file() or last.stat().st_mtime_ns == before:
                 raise
             # The training came to its end, and with it hours of work: embedding can be done alone.

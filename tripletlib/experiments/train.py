@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tripletlib.experiments.experiment import Experiment
-from tripletlib.runtime import (
-    ProcessesFailed,
-    Progress,
-    current_processes,
-    is_first_on_machine,
-    process_group,
-)
-from tripletlib.training import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from tripletlib.runtime import ProcessesFailed, is_first_on_machine, process_group
+from tripletlib.training import CheckpointError, NonFiniteLossError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,33 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         experiment = Experiment.from_file(options.params)
-        if experiment.needs_launch:
-            experiment.launch(*(["--embed"] if options.embed else []))
-        else:
-            with process_group():
-                run(experiment, options.embed)
+        with process_group():
+            experiment.run(options.embed)
     except (OSError, ValueError, CheckpointError) as error:
         return _fail(f"error: {error}", 2)
-    except (TrainingInterrupted, NonFiniteLossError, ProcessesFailed) as error:
-        return _fail(str(error), 1)
+    except (KeyboardInterrupt, NonFiniteLossError, ProcessesFailed) as error:
+        return _fail(str(error) or "stopped", 1)
     return 0
-
-
-def run(experiment: Experiment, embed_afterwards: bool) -> None:
-    """Trains, and embeds query and gallery if asked to; only the first process says so."""
-    processes = current_processes()
-    progress: Progress = "auto" if processes.is_first else "off"
-    say = print if processes.is_first else _ignore
-    dataset = processes.in_turn(lambda: experiment.open_dataset(progress))
-    say(dataset)
-    model = experiment.make_model()
-    experiment.train(model, dataset.train, progress=progress)
-    if embed_afterwards:
-        for split in (dataset.query, dataset.gallery):
-            table = experiment.embedding_table(
-                model, split, dataset.root, experiment.steps, progress
-            )
-            say(f"{split.name}: {len(table):,} embeddings of step {table.step:,}")
 
 
 def _fail(message: str, status: int) -> int:
@@ -62,7 +36,3 @@ def _fail(message: str, status: int) -> int:
     if is_first_on_machine():
         print(message, file=sys.stderr)
     return status
-
-
-def _ignore(*_: object) -> None:
-    pass

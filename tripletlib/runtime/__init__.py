@@ -11,9 +11,9 @@ from tripletlib.runtime.hardware import (
 )
 from tripletlib.runtime.headlines import HEADLINES, show_headlines
 from tripletlib.runtime.launching import (
-    LAUNCH,
     ProcessesFailed,
-    is_first_on_machine,
+    current_processes,
+    end_at_once,
     launch,
     process_group,
     started_by_torchrun,
@@ -25,17 +25,18 @@ from tripletlib.runtime.paths import (
     run_folder,
     runs_root,
 )
-from tripletlib.runtime.processes import Processes, current_processes
+from tripletlib.runtime.processes import Processes, is_first_on_machine
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
+from tripletlib.runtime.stopping import StopRequest
 
 __all__ = [
     "HEADLINES",
-    "LAUNCH",
     "REPOSITORY",
     "ParameterError",
     "Processes",
     "ProcessesFailed",
     "Progress",
+    "StopRequest",
     "atomic_write",
     "choose_device",
     "choose_layout",
@@ -43,6 +44,7 @@ __all__ = [
     "current_processes",
     "data_root",
     "describe_machine",
+    "end_at_once",
     "explained_data_writing",
     "explained_writing",
     "in_live_notebook",

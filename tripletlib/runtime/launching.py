@@ -1,22 +1,40 @@
-"""How the processes that torchrun started, or started again, find each other."""
+"""Starts the processes of a training, joins them to a group, and ends them well."""
 
+import logging
+import multiprocessing
 import os
+import pickle
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
+import traceback
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import ProcessContext, ProcessException, spawn
 
-from tripletlib.runtime.processes import Processes, current_processes
+from tripletlib.runtime.processes import Processes, portable
+from tripletlib.runtime.stopping import StopRequest, stop_with
 
 _LOOK_AGAIN = 0.05  # seconds
+_GRACE = 30.0  # seconds for the others to end by themselves once one has failed
+_current = Processes()
+
+
+class ProcessesFailed(RuntimeError):
+    """One of several processes died without saying why."""
+
+
+def current_processes() -> Processes:
+    """The processes of this training: those of the `process_group`, or this one alone."""
+    return _current
 
 
 def started_by_torchrun() -> bool:
@@ -24,184 +42,144 @@ def started_by_torchrun() -> bool:
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
-def is_first_on_machine() -> bool:
-    """Whether this process is the machine's first or alone, also where no group was joined yet."""
-    return not started_by_torchrun() or os.environ.get("LOCAL_RANK") == "0"
-
-
-class Launch:
-    """What is remembered of one call of torchrun, also by processes that it starts again.
-
-    Its key-value store outlives them. Only there it is written which runs the processes that died
-    had begun: the run's own folder may hold an earlier training, of another call.
-
-    Attributes:
-        store: torchrun's; None for a process that torchrun did not start.
-    """
-
-    def __init__(self, store: dist.Store | None = None) -> None:
-        self.store = store
-        self._begun_here: set[str] = set()
-
-    def note_begun(self, run_folder: Path) -> None:
-        """Writes down that this process has begun a run."""
-        key = self._key(run_folder)
-        self._begun_here.add(key)
-        if self.store is not None:
-            self.store.set(key, "")
-
-    def begun_before(self, run_folder: Path) -> bool:
-        """Whether a process that has died since had begun the run."""
-        key = self._key(run_folder)
-        known = self.store is not None and self.store.check([key])
-        return known and key not in self._begun_here
-
-    def _key(self, run_folder: Path) -> str:
-        return f"begun {run_folder.resolve()}"
-
-
-LAUNCH = Launch()
-
-
 @contextmanager
-def process_group() -> Iterator[Processes]:
-    """Joins the processes that torchrun started, and leaves them at a good end.
+def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
+    """Joins the processes that were started together, and leaves them at a good end.
 
     With GPUs each process takes the one of its `LOCAL_RANK`. Tensors on them travel by NCCL, those
     on the CPU by Gloo. A process that torchrun did not start, or started alone, joins nobody.
 
-    Raises:
-        RuntimeError: more processes than GPUs on this machine.
+    Args:
+        store: where the processes find each other; None for torchrun's, if it started this one.
     """
-    if not started_by_torchrun():
-        yield Processes()
+    global _current
+    if store is None and not started_by_torchrun():
+        yield _current
         return
-    with_gpus = torch.cuda.is_available()
-    if with_gpus:
-        _take_gpu()
-    torchruns_store, rank, count = next(dist.rendezvous("env://"))
-    LAUNCH.store = torchruns_store
-    if count > 1:
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    torchruns_store, session = None, ""
+    if store is None:
+        stop_with(os.getppid())
+        torchruns_store, _, _ = next(dist.rendezvous("env://"))
         session = agree_on_session(torchruns_store, rank, count)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if with_gpus else "gloo",
-            store=dist.PrefixStore(session, torchruns_store),
-            rank=rank,
-            world_size=count,
-        )
-    yield current_processes()
+        store = dist.PrefixStore(session, torchruns_store)
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if count > 1:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    _current = Processes(rank, count, torchruns_store, session)
+    yield _current
     # Not behind an error: the others may be waiting for this process, and NCCL would then wait for
     # them in here. Its end is what tells them.
     if count > 1:
+        _current.any(False)  # nobody leaves before all are done
         dist.destroy_process_group()
-    # Kept to the interpreter's end: about one start of two processes in seven aborted there.
-    LAUNCH.store = None
+    _current = Processes()
 
 
 def agree_on_session(store: dist.Store, rank: int, count: int) -> str:
     """A name that all processes started together know, and none that was started earlier had.
 
-    torchrun keeps its key-value store when it starts the processes again after a failure. The old
-    ones' addresses are still in it, and whoever reads one of those calls a dead process. So all
-    keys get a name in front that is new each time: the first process proposes one, and once all
-    others have accepted it, it is agreed. What an earlier start left there is either a proposal,
-    which will be replaced, or agreed without this process having accepted it.
+    torchrun keeps its store when it starts the processes again, with the addresses of the dead ones
+    in it: under plain `init_process_group` 3 of 6 restarts failed with PyTorch 2.15. A new name in
+    front of all keys hides them. The first process proposes one and publishes whose answers it got;
+    another takes it if its own answer is among them.
 
     Args:
         store: seen by all processes.
         rank: of this process.
         count: processes in all.
-
-    Returns:
-        The name.
     """
+    own = uuid.uuid4().hex
     if rank == 0:
-        session = uuid.uuid4().hex
-        store.set("session", f"proposed {session}")
-        store.wait([f"{session}/accepted/{other}" for other in range(1, count)])
-        store.set("session", f"agreed {session}")
-        return session
-    accepted = ""
+        store.set("session", own)
+        answers = [store.get(f"{own}/{other}").decode() for other in range(1, count)]  # waits
+        store.set(f"{own}/answers", " ".join(answers))
+        return own
     while True:
-        state, session = store.get("session").decode().split()  # waits until there is one
-        if state == "agreed" and session == accepted:
+        session = store.get("session").decode()
+        store.set(f"{session}/{rank}", own)
+        answers_key = f"{session}/answers"
+        if store.check([answers_key]) and own in store.get(answers_key).decode():
             return session
-        if state == "proposed" and session != accepted:
-            accepted = session
-            store.set(f"{session}/accepted/{rank}", "")
         time.sleep(_LOOK_AGAIN)
 
 
-def _take_gpu() -> None:
-    processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-    if processes > gpus:
-        raise RuntimeError(
-            f"{processes} processes on a machine with {gpus} GPUs: start at most one for each GPU "
-            f"(--nproc-per-node {gpus}), or hide the GPUs with CUDA_VISIBLE_DEVICES="
-        )
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+def launch(action: Callable[[], object], processes: int) -> None:
+    """Runs an action in several new processes of this machine, as one process group.
 
-
-class ProcessesFailed(RuntimeError):
-    """The processes ended with an error; what they said about it has been printed."""
-
-
-def launch(arguments: Sequence[str], processes: int) -> None:
-    """Runs `python -m tripletlib train` in several processes of this machine.
-
-    `torch.distributed.run`, which is torchrun, starts and watches them. What they print is printed
-    here line by line. Ctrl-C, or the notebook's stop button, is handed on to them once; they write
-    a checkpoint and end.
+    They find each other through a file and talk over the loopback device only. Ctrl-C, the
+    notebook's stop button and SIGTERM are handed on to them: a training then writes a checkpoint
+    and ends. When this process dies, they end in the same way.
 
     Args:
-        arguments: of the command line.
+        action: called in each of them; pickle must be able to carry it there.
         processes: how many.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the processes have ended.
-        ProcessesFailed: they ended with an error.
+        Exception: what the action raised in one of them, `TrainingInterrupted` included.
+        KeyboardInterrupt: they were stopped before the action could say anything.
+        ProcessesFailed: one of them died.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
-    command += ["-m", "tripletlib", "train", *arguments]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as messages:
-        status = _run(command, processes, messages.fileno())
-        messages.seek(0)
-        if status:
-            print(messages.read(), file=sys.stderr, flush=True)
-            raise ProcessesFailed(
-                f"the training in {processes} processes ended with status {status}; its messages "
-                "stand above, the first says why"
-            )
-
-
-def _run(command: Sequence[str], processes: int, messages: int) -> int:
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONUNBUFFERED": "1"}
-    # In a session of their own: a Ctrl-C in a terminal or a notebook reaches whole process groups,
-    # and torchrun, asked twice to stop, would not wait for the checkpoint.
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=messages,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
+        context = spawn(_work, (action, processes, Path(folder)), processes, join=False)
+        told = False
         try:
-            _show(process)
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            _show(process)
-            raise
-    return process.returncode
+            while not context.join(_LOOK_AGAIN, _GRACE):
+                if stop.requested and not told:
+                    told = True
+                    for child in context.processes:
+                        child.terminate()
+        except ProcessException:
+            raise _error_of(context, Path(folder)) from None
+        finally:
+            for child in context.processes:
+                child.kill()
 
 
-def _show(process: subprocess.Popen[str]) -> None:
-    for line in process.stdout or ():
-        print(line, end="", flush=True)
-    process.wait()
+def _work(rank: int, action: Callable[[], object], count: int, folder: Path) -> None:
+    status = 1
+    try:
+        parent = multiprocessing.parent_process()
+        stop_with(parent.pid)  # type: ignore[union-attr, arg-type]
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": f"{count}", "LOCAL_RANK": f"{rank}"}
+        loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+        with process_group(dist.FileStore(str(folder / "store"), count)):
+            action()
+        status = 0
+    except BaseException as error:
+        error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
+        (folder / f"error_{rank}").write_bytes(pickle.dumps(portable(error)))
+    finally:
+        end_at_once(status)
+
+
+def _error_of(context: ProcessContext, folder: Path) -> BaseException:
+    """The first error that one of the processes raised, unless one died without a word."""
+    for rank, child in enumerate(context.processes):
+        if child.exitcode not in (0, 1, -signal.SIGTERM):
+            return ProcessesFailed(
+                f"process {rank} of {len(context.processes)} died with status {child.exitcode}; "
+                "-9 mostly means that memory ran out: lower the batch, or start fewer processes"
+            )
+    raised = sorted(folder.glob("error_*"), key=lambda file: file.stat().st_mtime_ns)
+    return pickle.loads(raised[0].read_bytes()) if raised else KeyboardInterrupt("stopped")
+
+
+def end_at_once(status: int) -> NoReturn:
+    """Ends a process that was in a group, without the interpreter's own end.
+
+    There a process now and then aborted ("terminate called without an active exception"): threads
+    of Gloo and of torchrun's store outlive what they use.
+    """
+    logging.shutdown()
+    with suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)

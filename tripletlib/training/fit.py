@@ -6,13 +6,11 @@ re-identification without Jupyter, from the file that notebook 03 reads.
 
 import math
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch import nn
 from tripletlib.losses import Margin
 from tripletlib.runtime import (
     Progress,
+    StopRequest,
     current_processes,
     progress_bar,
     resolve_progress,
@@ -38,43 +37,6 @@ class TrainingInterrupted(KeyboardInterrupt):
     def _render_traceback_(self) -> list[str]:
         # IPython shows this in place of a page of frames: stopping is no failure.
         return [str(self)]
-
-
-class StopRequest:
-    """While it is open, the first Ctrl-C only asks to stop; a second one stops at once.
-
-    SIGTERM only ever asks, however often: a batch system and torchrun may both send it to a
-    process, and whoever is in a hurry has SIGKILL.
-
-    An interrupt inside an optimiser's step would leave some weights moved and others not, and a
-    checkpoint of that would be worthless. Outside the main thread, where Python delivers no
-    signals, it does nothing.
-
-    Args:
-        signals: what counts as asking; Ctrl-C sends SIGINT.
-
-    Attributes:
-        requested: whether somebody asked.
-    """
-
-    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
-        self.requested = False
-        self._signals = signals
-        self._earlier: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._earlier = {name: signal.signal(name, self._ask) for name in self._signals}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for name, earlier in self._earlier.items():
-            signal.signal(name, earlier)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 COLLAPSE_STEPS = 200
@@ -189,7 +151,8 @@ class EpochReporter:
         )
         self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
         if self._lines:
-            print(report, flush=True)
+            with suppress(BrokenPipeError):  # whoever read it has died; the training has not
+                print(report, flush=True)
         for callback in self._callbacks:
             callback(report)
 
@@ -233,8 +196,12 @@ def fit(
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
-    In a process group, such as torchrun's, all processes call it alike and train one network: P x K
-    is the batch of all of them together. Only the first writes, reports and calls the callbacks.
+    In a process group all processes call it alike and train one network: P x K is the batch of all
+    of them together. Only the first writes, reports and calls the callbacks.
+
+    On a CPU a resumed run ends with the same weights and history, bit for bit, as one that was
+    never stopped, if one process or two began it and as many go on; other sums, and those on a GPU,
+    are rounded in another order. After a death torchrun's run goes on, whatever `resume` is.
 
     Args:
         model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
@@ -248,14 +215,8 @@ def fit(
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
         checkpoint_every: steps between two checkpoints; the last step gets one too. None saves
             none.
-        resume: go on from the newest good checkpoint in the run folder, if there is one. On a CPU
-            the run then ends with the same weights and history, bit for bit, as one that was never
-            stopped, provided that one process or two began it and as many go on. Any number may
-            go on, but sums are then rounded in another order, as they are on a GPU: the test asks
-            for losses within 1 % over the next ten steps there. A finished run comes back at once;
-            with `"unfinished"` it is replaced by a new one, for experiments that are short and
-            repeated with other settings. What torchrun starts again after a process died always
-            goes on.
+        resume: go on from the newest good checkpoint, if there is one; a finished run comes back at
+            once. `"unfinished"`: replace a finished run by a new one. False: always begin anew.
         parameters: what else decided the run, such as its data; noted in `config.yaml`.
         first_weights: gives the network other weights to begin with; called by all processes, and
             not when a run is resumed.
@@ -267,8 +228,8 @@ def fit(
         CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
         OSError: another file of the run folder cannot be written.
         NonFiniteLossError: the loss became NaN or infinite.
-        TrainingInterrupted: Ctrl-C, or the notebook's stop button; a `KeyboardInterrupt`. With
-            checkpoints on, the steps taken are saved and `resume` goes on behind them.
+        TrainingInterrupted: Ctrl-C, the notebook's stop button or SIGTERM; a `KeyboardInterrupt`.
+            With checkpoints on, the steps taken are saved and `resume` goes on behind them.
         ValueError: images that do not fit the labels, too few identities, no valid triplet,
             checkpoints without a run folder, another word for `resume`, a batch that cannot be
             dealt out evenly to the processes.
@@ -287,8 +248,7 @@ def fit(
         run_folder, progress = None, "off"
     first = trainer.steps_taken + 1
     reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
-    stop_request = StopRequest(processes.stop_signals)
-    with History(run_folder, rows=rows) as history, reporter, stop_request as stop:
+    with History(run_folder, rows=rows) as history, reporter, StopRequest() as stop:
         for step in range(first, settings.steps + 1):
             _record(trainer.take_step(), step, settings, keeper, history)
             if processes.is_first:

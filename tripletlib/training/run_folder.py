@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from tripletlib.runtime import LAUNCH, describe_machine, explained_writing
+from tripletlib.runtime import atomic_write, describe_machine, explained_writing
 from tripletlib.training.checkpoints import (
     CheckpointError,
     checkpoint_steps,
@@ -74,8 +74,9 @@ class RunKeeper:
         return state["history"]
 
     def _open(self, run_folder: Path, folder: Path) -> dict[str, Any] | None:
-        # After a death in this launch of torchrun the run goes on, whatever was asked for.
-        resume: Resume = True if LAUNCH.begun_before(run_folder) else self._resume
+        processes = self._trainer.processes
+        # What torchrun starts again after a process died goes on, whatever was asked for.
+        resume: Resume = True if processes.begun_before(run_folder) else self._resume
         state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
         if state is not None and resume == "unfinished" and _is_finished(state):
             state = None
@@ -85,9 +86,11 @@ class RunKeeper:
             # Otherwise an earlier run's checkpoints and embeddings could be taken for this run's.
             for file in (*folder.glob("step_*"), *run_folder.glob("embeddings/*.npz")):
                 file.unlink()
+        for file in folder.glob(".step_*"):  # left by a process that was killed as it wrote
+            file.unlink()
         if state is None or not (run_folder / "config.yaml").is_file():
             write_config(self._trainer, run_folder, self._parameters)
-        LAUNCH.note_begun(run_folder)
+        processes.note_begun(run_folder)
         return state
 
     def _check_settings(self, saved: dict[str, Any]) -> None:
@@ -162,9 +165,12 @@ def write_config(trainer: Trainer, run_folder: Path, parameters: Mapping[str, An
         **({"experiment": dict(parameters)} if parameters else {}),
     }
     file = run_folder / "config.yaml"
-    with explained_writing(file):
-        run_folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    with (
+        explained_writing(file),
+        atomic_write(file) as unfinished,
+        unfinished.open("w", encoding="utf-8") as stream,
+    ):
+        yaml.safe_dump(description, stream, sort_keys=False)
 
 
 def _first_other_layer(saved: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -61,7 +61,12 @@ class Trainer:
     ) -> None:
         self.settings, self.model, self.steps_taken = settings, model, 0
         self.processes = processes
-        self.share = processes.equal_share(settings.identities, settings.images_per_identity)
+        if settings.batch_size % processes.count:
+            raise ValueError(
+                f"identities x images_per_identity = {settings.batch_size} images cannot be dealt "
+                f"out evenly to {processes.count} processes; start a number of them that divides it"
+            )
+        self.share = processes.share(settings.batch_size)
         self.device = choose_device(settings.device)
         self.dtype = choose_precision(settings.precision, self.device)
         self.layout = choose_layout(self.device, self.dtype)

@@ -1,0 +1,212 @@
+"""Processes start from a notebook, a command or torchrun, and end well in whatever way."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import distributed_worker as worker
+import numpy as np
+import pytest
+import yaml
+from started import ONE_MACHINE, run_to_the_end, started, torchrun, wait_for
+from tiny_experiment import TINY
+
+from tripletlib.embedding import EmbeddingTable
+from tripletlib.experiments import experiment, scoring
+from tripletlib.experiments import train as command_line
+from tripletlib.experiments.experiment import Experiment
+from tripletlib.runtime import ProcessesFailed, current_processes, launch
+from tripletlib.training import History, TrainingInterrupted, checkpoint_steps, load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    root = tmp_path_factory.mktemp("roots")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPLETLIB_DATA", str(root / "data"))
+        patch.setenv("TRIPLETLIB_RUNS", str(root / "runs"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield root
+
+
+@pytest.fixture(scope="module")
+def two_machines(roots):
+    """The command line under two torchruns that find each other, one process each."""
+    values = TINY | {"run_name": "two_machines", "identities": 4}
+    file = roots / "03_two_machines.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes", 2, "--nproc-per-node", 1, "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    command = [*place, "-m", "tripletlib", "train", file, "--embed"]
+    return Experiment(**values), run_to_the_end(torchrun(*command), torchrun(*command))
+
+
+def test_two_machines_train_and_embed_as_one_process_does(two_machines):
+    ours, outputs = two_machines
+    spoken = [output for output in outputs if output]
+    assert len(spoken) == 1  # the other machine is silent
+    assert "epoch 2 of 2 · step 6" in spoken[0]
+    data, model = ours.open_dataset("off"), ours.make_model()
+    alone = ours.replace(run_name="one_process")
+    history = alone.train(model, data.train, progress="off")
+    np.testing.assert_allclose(
+        History.load(ours.folder)["loss"], history["loss"], rtol=0.01, atol=0
+    )
+    assert ours.load_weights(model) == 6
+    for split in (data.query, data.gallery):
+        table = EmbeddingTable.load(ours.folder / "embeddings" / f"{split.name}.npz")
+        mine = alone.embedding_table(model, split, data.root, 6, "off")
+        np.testing.assert_allclose(table.embeddings, mine.embeddings, rtol=0, atol=1e-5)
+        assert table.paths.tolist() == mine.paths.tolist()
+        assert f"{split.name}: {len(split)} embeddings of step 6" in spoken[0]
+
+
+def test_two_processes_score_as_one_does(two_machines, roots):
+    ours = two_machines[0].replace(run_name="scored")
+    shutil.copytree(two_machines[0].folder, ours.folder)
+    file = roots / "03_scored.yaml"
+    file.write_text(yaml.safe_dump(ours.model_dump()), encoding="utf-8")
+    scores = ours.folder / "scores.csv"
+    re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
+    command = (*ONE_MACHINE, "-m", "tripletlib", "score", file, *re_ranking)
+    (output,) = run_to_the_end(torchrun(*command))
+    begins = [line.split(" · ")[0] for line in output.splitlines()]
+    assert begins == ["step 6", "step 6", str(scores)]
+    together = scores.read_text(encoding="utf-8")
+    for table in (ours.folder / "embeddings").iterdir():
+        table.unlink()
+    assert scoring.main([str(file), *map(str, re_ranking)]) == 0
+    assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
+
+
+def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
+    command = [sys.executable, "-m", "tripletlib", "train", str(tmp_path / "missing.yaml")]
+    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2"}
+    for rank, said in (("0", "missing.yaml"), ("1", "")):
+        environment = os.environ | place | {"LOCAL_RANK": rank}
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert process.returncode == 2
+        assert said in process.stderr
+        assert bool(process.stderr) == bool(said)
+
+
+def test_a_notebook_trains_in_two_processes(two_machines, capfd):
+    same, _ = two_machines
+    ours = same.replace(run_name="notebook", processes=2)
+    data, model = ours.open_dataset("off"), ours.make_model()
+    history = ours.train(model, data.train)
+    assert "epoch 2 of 2 · step 6" in capfd.readouterr().out
+    # Started from here or there: the same two processes.
+    np.testing.assert_array_equal(history["loss"], History.load(same.folder)["loss"])
+    trained = load_checkpoint(same.folder / "checkpoints")["model"]
+    assert all(value.equal(trained[name]) for name, value in model.state_dict().items())
+    assert not model.training
+    for split in (data.query, data.gallery):  # embedded by both processes, not once more here
+        assert EmbeddingTable.load(ours.folder / "embeddings" / f"{split.name}.npz").step == 6
+
+
+def test_an_interrupt_is_handed_on_once(tmp_path):
+    def interrupt():
+        wait_for(lambda: checkpoint_steps(tmp_path / "checkpoints"))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(interrupt)
+        with pytest.raises(TrainingInterrupted, match=r"stopped after step .* is saved"):
+            launch(partial(worker.train_on, tmp_path), 2)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert len(checkpoint_steps(tmp_path / "checkpoints")) >= 2  # one is of the step it stopped at
+
+
+def test_the_command_line_starts_the_processes_itself(roots, monkeypatch):
+    started = []
+    monkeypatch.setattr(experiment, "launch", lambda *arguments: started.append(arguments))
+    file = roots / "03_more.yaml"
+    file.write_text(yaml.safe_dump(TINY | {"processes": 2}), encoding="utf-8")
+    assert command_line.main([str(file), "--embed"]) == 0
+    (((action, processes)),) = started
+    assert (action.args, processes) == ((True,), 2)
+
+
+def fail_in(rank, how):
+    processes = current_processes()
+    print(f"process {processes.rank} of {processes.count}, ports {listening_elsewhere()}")
+    if processes.rank == rank:
+        how()
+    processes.any(False)
+
+
+def listening_elsewhere():
+    """Addresses other than loopback that this process listens on, as Linux shows them."""
+    own = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]
+    ]
+    mine = [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own]
+    return [address for address in mine if not address.startswith("0100007F:")]
+
+
+def refuse():
+    raise FileNotFoundError(2, "no such data", "somewhere")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("how", "raised", "message"),
+    [
+        (refuse, FileNotFoundError, "no such data"),
+        (die, ProcessesFailed, "process 1 of 2 died with status -9"),
+    ],
+)
+def test_what_ends_one_process_ends_all_and_is_raised_here(how, raised, message, capfd):
+    with pytest.raises(raised, match=message):
+        launch(partial(fail_in, 1, how), 2)
+    output = capfd.readouterr().out
+    assert "process 0 of 2" in output
+    if Path("/proc/self/net/tcp").exists():
+        assert output.count("ports []") == 2
+
+
+LAUNCH = """
+import sys
+from functools import partial
+from pathlib import Path
+from distributed_worker import train_until_stopped
+from tripletlib.runtime import launch
+launch(partial(train_until_stopped, Path(sys.argv[1])), 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "number"),
+    [("launch", signal.SIGKILL), ("launch", signal.SIGTERM), ("torchrun", signal.SIGKILL)],
+)
+def test_the_death_of_the_parent_stops_the_training_with_a_checkpoint(tmp_path, start, number):
+    script = Path(worker.__file__)
+    starting = {
+        "launch": lambda: started("-c", LAUNCH, tmp_path),
+        "torchrun": lambda: torchrun(*ONE_MACHINE, script, tmp_path, "--until-stopped"),
+    }
+    with starting[start]() as parent:
+        wait_for(lambda: checkpoint_steps(tmp_path / "checkpoints"), parent)
+        parent.send_signal(number)
+        wait_for(lambda: len(list(tmp_path.glob("stopped_*"))) == 2)
+    for rank in range(2):
+        message = (tmp_path / f"stopped_{rank}").read_text()
+        assert message.startswith("stopped after step")
+    last = checkpoint_steps(tmp_path / "checkpoints")[-1]
+    assert f"step {last:,}, which is saved" in message

@@ -1,0 +1,58 @@
+"""Stopping between two steps, by Ctrl-C, by SIGTERM, or because the parent process died."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any, Self
+
+_LOOK_EVERY = 0.2  # seconds
+
+
+class StopRequest:
+    """While it is open, Ctrl-C and SIGTERM ask the training to stop instead of ending the process.
+
+    An interrupt inside an optimiser's step would leave some weights moved and others not. A second
+    Ctrl-C raises KeyboardInterrupt at once. SIGTERM may come several times, from a batch system and
+    from torchrun, and never does more than ask.
+
+    Only a process's main thread can open it with effect: Python delivers signals nowhere else.
+
+    Attributes:
+        requested: whether somebody asked.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._earlier[name] = signal.signal(name, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, earlier in self._earlier.items():
+            signal.signal(name, earlier)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def stop_with(parent: int) -> None:
+    """Sends this process SIGTERM when its parent dies, so that it does not work on unwatched.
+
+    Args:
+        parent: the parent's process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:  # an orphan gets another parent
+            time.sleep(_LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
