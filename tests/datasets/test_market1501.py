@@ -1,9 +1,7 @@
-"""Market-1501 and own pictures: splits, errors, counts, and a data set that is left alone."""
+"""Market-1501: splits, fingerprints, errors, counts, and a data set that is left alone."""
 
-import os
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from picture_files import state, write_market
 from PIL import Image
 
 from tripletlib.datasets import cache as image_cache
 from tripletlib.datasets import market1501
 from tripletlib.datasets.decoding import UnreadableImageError, read_image
 from tripletlib.datasets.drawn.dataset import write_synthetic_market
-from tripletlib.datasets.market1501 import FOLDERS, OFFICIAL_COUNTS, Market1501, from_folders
+from tripletlib.datasets.market1501 import FOLDERS, OFFICIAL_COUNTS, Market1501, parse_name
 from tripletlib.sampling import PKSampler
 
 PARTS = tuple(FOLDERS)
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(image_cache, "_told", set())
-    return tmp_path / "data"
 
 
 @pytest.fixture(scope="module")
@@ -43,34 +35,8 @@ def market(drawn, tmp_path):
     return Path(shutil.copytree(drawn, tmp_path / "above" / "people"))
 
 
-def write(root, *names):
-    for k, name in enumerate(names):
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 16), (k, 0, 0)).save(file, "JPEG")
-    return root
-
-
-def tiny(root, *more):
-    return write(
-        root,
-        "bounding_box_train/0001_c1s1_000001_01.jpg",
-        "query/0002_c1s1_000001_00.jpg",
-        "bounding_box_test/0002_c2s1_000001_01.jpg",
-        *more,
-    )
-
-
 def parts(dataset):
     return [getattr(dataset, part) for part in PARTS]
-
-
-def state(folder):
-    """Everything that a write would change."""
-    return {
-        path: (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in [folder, *folder.rglob("*")]
-    }
 
 
 # Splits
@@ -109,12 +75,13 @@ def test_images_are_the_files_and_are_decoded_on_first_use(drawn, data, monkeypa
         expected = np.stack([read_image(path, (64, 32)) for path in split.paths])
         assert split.images.dtype == np.uint8
         np.testing.assert_array_equal(split.images, expected)
-    monkeypatch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
-    again = Market1501(drawn, image_size=[64, 32])
-    for split, first in zip(parts(again), parts(market), strict=True):
-        np.testing.assert_array_equal(split.images, first.images)
-        assert split.images is split.images
-    assert Market1501(drawn).train._reading.image_size == (128, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+        again = Market1501(drawn, image_size=[64, 32])
+        for split, first in zip(parts(again), parts(market), strict=True):
+            np.testing.assert_array_equal(split.images, first.images)
+            assert split.images is split.images
+    assert Market1501(drawn, progress="off").query.images.shape[2:] == (128, 64)
 
 
 def test_a_changed_picture_is_seen_by_the_next_data_set(market, data):
@@ -192,12 +159,17 @@ def test_training_takes_the_arrays_as_they_are(drawn):
     assert torch.as_tensor(train.images)[batch].shape == (6, 3, 128, 64)
 
 
-def test_synthetic_sets_of_any_shape_load_in_silence(tmp_path, capsys):
-    for identities, cameras in ((2, 2), (5, 9)):
-        root = write_synthetic_market(
-            tmp_path / f"{identities}", identities, cameras, 1, progress="off"
-        )
-        Market1501(root)
+@pytest.mark.parametrize(("identities", "cameras", "queries"), [(2, 2, 2), (5, 9, 27)])
+def test_synthetic_sets_of_any_shape_say_only_how_many_answers_there_are(
+    tmp_path, identities, cameras, queries, capsys
+):
+    root = write_synthetic_market(tmp_path / "set", identities, cameras, 1, progress="off")
+    Market1501(root)
+    assert capsys.readouterr().out == (
+        f"{queries} of {queries} queries have a right answer in the gallery: the same identity in "
+        "another camera.\n"
+    )
+    Market1501(root, progress="off")
     assert capsys.readouterr().out == ""
 
 
@@ -220,13 +192,13 @@ def test_a_relative_root_is_meant_from_the_data_root(market, data, monkeypatch, 
 
 
 def test_several_sets_in_the_folder_above_are_named(market):
-    tiny(market.parent / "second")
+    write_market(market.parent / "second")
     with pytest.raises(ValueError, match=r"several data sets.*people.*second"):
         Market1501(market.parent)
 
 
 def test_hidden_folders_are_no_data_sets(market):
-    tiny(market.parent / ".half")
+    write_market(market.parent / ".half")
     assert Market1501(market.parent).root == market.resolve()
 
 
@@ -284,7 +256,7 @@ def test_a_size_that_is_none(drawn, image_size):
     ],
 )
 def test_names_that_parse(tmp_path, name, pid, camid):
-    gallery = Market1501(tiny(tmp_path, f"bounding_box_test/{name}")).gallery
+    gallery = Market1501(write_market(tmp_path, f"bounding_box_test/{name}")).gallery
     assert (pid, camid) in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True)
 
 
@@ -296,15 +268,12 @@ def test_names_that_parse(tmp_path, name, pid, camid):
         "0003_c.jpg",
         "0003_x1s1_000001_01.jpg",
         "-2_c1s1_000001_01.jpg",
-        "0003_c1s1_000001_01.heic",
-        "0003_c1s1_000001_01",
         "0003_c1x.jpg",
         "٣_c1s1_000001_01.jpg",
-        "notes.txt",
     ],
 )
 def test_names_that_do_not(tmp_path, name):
-    tiny(tmp_path, f"query/{name}")
+    write_market(tmp_path, f"query/{name}")
     with pytest.raises(ValueError, match=r"is not named like 0002_c1s1.*rename it") as caught:
         Market1501(tmp_path)
     assert name in str(caught.value)
@@ -313,30 +282,50 @@ def test_names_that_do_not(tmp_path, name):
     assert len(market.query) == len(market.query.images) == 1
 
 
+@pytest.mark.parametrize("name", ["0003_c1s1.heic", "0003_c1s1_000001_01", "notes.txt", "x.eps"])
+def test_endings_of_other_formats_are_the_reason(tmp_path, name):
+    write_market(tmp_path, f"query/{name}")
+    with pytest.raises(ValueError, match=r"its ending '.*' is of no picture.*data/README\.md"):
+        Market1501(tmp_path)
+
+
 @pytest.mark.parametrize(
-    "name", ["Thumbs.db", "thumbs.db", "desktop.ini", ".DS_Store", "._0003_c1.jpg"]
+    "name", ["Thumbs.db", "thumbs.db", "desktop.ini", ".DS_Store", "._0003_c1.jpg", "0003_c1.jpg~"]
 )
 def test_what_file_managers_leave_behind_is_ignored(tmp_path, name):
-    tiny(tmp_path)
+    write_market(tmp_path)
     (tmp_path / "query" / name).write_bytes(b"junk")
     assert len(Market1501(tmp_path).query) == 1
 
 
+@pytest.mark.parametrize("name", ["{} (copy).jpg", "{} - Kopie (2).jpg", "{} copy.jpg"])
+def test_copies_of_a_picture_are_ignored_and_others_of_such_names_are_not(tmp_path, name):
+    folder = write_market(tmp_path) / "query"
+    (original,) = folder.iterdir()
+    copy = folder / name.format(original.stem)
+    shutil.copy(original, copy)
+    assert len(Market1501(tmp_path).query) == 1
+    Image.new("RGB", (8, 16), "white").save(copy)
+    assert len(Market1501(tmp_path).query) == 2
+    original.unlink()
+    assert len(Market1501(tmp_path).query) == 1
+
+
 def test_a_folder_among_the_pictures(tmp_path):
-    (tiny(tmp_path) / "query" / "more").mkdir()
-    with pytest.raises(ValueError, match=r"more.*is not named like"):
+    (write_market(tmp_path) / "query" / "more").mkdir()
+    with pytest.raises(ValueError, match=r"more: is no file"):
         Market1501(tmp_path)
 
 
 @pytest.mark.parametrize(("part", "pid"), [("query", "-1"), ("query", "0000"), ("train", "-1")])
 def test_junk_and_distractors_only_make_sense_in_a_gallery(tmp_path, part, pid):
-    tiny(tmp_path, f"{FOLDERS[part]}/{pid}_c1s1_000002_01.jpg")
+    write_market(tmp_path, f"{FOLDERS[part]}/{pid}_c1s1_000002_01.jpg")
     with pytest.raises(ValueError, match=rf"{pid}_c1s1.*only a gallery has junk"):
         Market1501(tmp_path)
 
 
 def test_training_identities_may_start_at_zero(tmp_path):
-    tiny(tmp_path, "bounding_box_train/0000_c1s1_000001_01.jpg")
+    write_market(tmp_path, "bounding_box_train/0000_c1s1_000001_01.jpg")
     assert Market1501(tmp_path).train.pids.tolist() == [0, 1]
 
 
@@ -349,8 +338,7 @@ def test_training_identities_may_start_at_zero(tmp_path):
 def test_every_official_name_parses(pid, camera, rest, twice):
     number = "-1" if pid == -1 else f"{pid:04d}"
     name = f"{number}_c{camera}s{rest[0]}_{rest[1]:06d}_{rest[2]:02d}.jpg" + ".jpg" * twice
-    parsed = market1501._MARKET_NAME.fullmatch(name)
-    assert (int(parsed[1]), int(parsed[2])) == (pid, camera)
+    assert parse_name(name) == (pid, camera)
 
 
 # Files that cannot be read
@@ -370,6 +358,9 @@ def spoil(market):
 
 def test_a_bad_file_is_an_error_that_names_it(market, data):
     spoil(market)
+    with pytest.raises(ValueError, match=r"\.jpg: is no file, or a link that leads to none"):
+        Market1501(market)
+    sorted((market / "bounding_box_train").iterdir())[-1].unlink()
     train = Market1501(market, progress="off").train
     with pytest.raises(UnreadableImageError, match=r"bounding_box_train/.*skip_unreadable=True"):
         _ = train.images
@@ -388,17 +379,17 @@ def test_bad_files_can_be_skipped_and_the_arrays_stay_aligned(market, capsys):
         assert len(train.skipped) == 4
         reasons = " · ".join(train.skipped.values())
         assert re.fullmatch(
-            r".* empty · .* truncated .* · .* no known .* · No such file.*", reasons
+            r"is no file, or a link.* · .* empty · .* truncated .* · .* no known .*", reasons
         )
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 4
         assert all(line.startswith("left out of train: /") for line in lines)
-    with pytest.raises(UnreadableImageError):
+    with pytest.raises(ValueError, match="is no file"):
         _ = Market1501(market, progress="off").train.images
 
 
 def test_a_long_list_of_skipped_files_is_cut(tmp_path, capsys):
-    tiny(tmp_path)
+    write_market(tmp_path)
     for k in range(15):
         (tmp_path / "query" / f"0003_c1s1_{k:06d}_00.jpg").write_bytes(b"")
     assert len(Market1501(tmp_path, skip_unreadable=True, progress="off").query.skipped) == 15
@@ -406,7 +397,7 @@ def test_a_long_list_of_skipped_files_is_cut(tmp_path, capsys):
 
 
 def test_nothing_readable_is_an_error_even_then(tmp_path):
-    tiny(tmp_path)
+    write_market(tmp_path)
     for file in (tmp_path / "query").iterdir():
         file.write_bytes(b"")
     with pytest.raises(ValueError, match="none of the 1 pictures of query can be read"):
@@ -434,7 +425,7 @@ def test_not_even_if_the_data_root_lies_in_it(market, inside, monkeypatch):
 
 
 def test_sets_of_one_name_in_two_places_do_not_share_a_cache(tmp_path, data):
-    one, two = (tiny(tmp_path / place / "set") for place in ("a", "b"))
+    one, two = (write_market(tmp_path / place / "set") for place in ("a", "b"))
     Image.new("RGB", (8, 16), "white").save(next((two / "query").iterdir()), "JPEG")
     for root in (one, two, one, two):
         assert Market1501(root, progress="off").query.images.mean() == (255 if root == two else 0)
@@ -455,7 +446,9 @@ def test_official_counts_add_up():
 def official(root):
     """Small, and called like the official set."""
     names = ("-1_c1s1_000001_01.jpg", "-1_c1s1_000002_01.jpg", "0000_c1s1_000003_01.jpg")
-    return tiny(root / "Market-1501-v15.09.15", *(f"bounding_box_test/{name}" for name in names))
+    return write_market(
+        root / "Market-1501-v15.09.15", *(f"bounding_box_test/{name}" for name in names)
+    )
 
 
 @pytest.fixture
@@ -466,7 +459,7 @@ def small_counts(monkeypatch):
 
 def test_the_official_set_is_recognised_and_said_to_be_complete(tmp_path, small_counts, capsys):
     Market1501(official(tmp_path))
-    (line,) = capsys.readouterr().out.splitlines()
+    line, _ = capsys.readouterr().out.splitlines()
     assert line.startswith("Market-1501 is complete: training images 1, ")
     assert "of them junk 2" in line
 
@@ -482,7 +475,7 @@ def test_an_incomplete_official_set_is_a_warning_with_both_numbers(tmp_path, sma
     )
     assert notice.filename == __file__
     assert "training images" not in str(notice.message)
-    assert capsys.readouterr().out == ""
+    assert "complete" not in capsys.readouterr().out
     Market1501(root, verify=False)
 
 
@@ -493,7 +486,7 @@ def test_real_counts_are_meant(tmp_path):
 
 @pytest.mark.parametrize("trait", ["gt_bbox", "count", "asked for"])
 def test_other_traits_of_the_official_set(tmp_path, trait, monkeypatch):
-    root = tiny(tmp_path / "renamed")
+    root = write_market(tmp_path / "renamed")
     Market1501(root)
     if trait == "gt_bbox":
         (root / "gt_bbox").mkdir()
@@ -501,122 +494,3 @@ def test_other_traits_of_the_official_set(tmp_path, trait, monkeypatch):
         monkeypatch.setitem(OFFICIAL_COUNTS, "queries", 1)
     with pytest.warns(UserWarning, match="official: 751"):
         Market1501(root, verify=True if trait == "asked for" else None)
-
-
-# Own pictures
-
-
-@pytest.fixture
-def own(tmp_path):
-    return write(
-        tmp_path / "own",
-        "train/zoe/door_1.jpg",
-        "train/adam/yard_1.png",
-        "query/mia/door_1.jpg",
-        "gallery/mia/yard_1.jpg",
-        "gallery/mia/yard_10.jpg",
-        "gallery/ben/door_1.jpg",
-        "gallery/junk/door_7.jpg",
-        "gallery/distractors/hall_7.jpg",
-    )
-
-
-def test_names_become_numbers_in_sorted_order(own):
-    dataset = from_folders(own, progress="off")
-    assert dataset.identity_names == {1: "adam", 2: "ben", 3: "mia", 4: "zoe"}
-    assert dataset.camera_names == {1: "door", 2: "hall", 3: "yard"}
-    assert dataset.train.pids.tolist() == [1, 4]
-    assert dataset.query.pids.tolist() == [3]
-    assert dataset.gallery.pids.tolist() == [2, 0, 3, 3]
-    assert dataset.gallery.camids.tolist() == [1, 2, 3, 3]
-    assert [Path(path).relative_to(own).as_posix() for path in dataset.junk_paths] == [
-        "gallery/junk/door_7.jpg"
-    ]
-    relative = [str(Path(path).relative_to(own)) for path in dataset.gallery.paths]
-    assert relative == sorted(relative)
-    assert relative[0] == "gallery/ben/door_1.jpg"
-    assert dataset.train.images.shape == (2, 3, 128, 64)
-
-
-def test_numbered_cameras_are_kept(tmp_path):
-    root = write(tmp_path, "train/a/7_x.jpg", "query/b/03_x.jpg", "gallery/b/12_x_y.jpg")
-    dataset = from_folders(root)
-    assert [split.camids.tolist() for split in parts(dataset)] == [[7], [3], [12]]
-
-
-def test_numbers_are_names_too(tmp_path):
-    root = write(tmp_path, "train/10/a_1.jpg", "query/9/a_1.jpg", "gallery/9/b_1.jpg")
-    dataset = from_folders(root)
-    assert dataset.identity_names == {1: "10", 2: "9"}
-    assert dataset.query.pids.tolist() == dataset.gallery.pids.tolist() == [2]
-
-
-def test_short_names_for_junk_and_distractors(tmp_path):
-    root = write(
-        tmp_path,
-        *("train/a/x_1.jpg", "query/b/x_1.jpg", "gallery/b/y_1.jpg"),
-        *("gallery/-1/x_1.jpg", "gallery/0/y_2.jpg"),
-    )
-    assert from_folders(root).gallery.pids.tolist() == [0, 2]
-
-
-@pytest.mark.parametrize("name", ["junk", "0", "-1", "Distractors"])
-@pytest.mark.parametrize("part", ["train", "query"])
-def test_reserved_names_elsewhere_are_refused(own, part, name):
-    write(own, f"{part}/{name}/door_1.jpg")
-    with pytest.raises(ValueError, match=rf"{part}/{name}: only a gallery has junk"):
-        from_folders(own)
-
-
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("query/mia/door1.jpg", "is not named camera_anything.jpg"),
-        ("query/mia/_1.jpg", "is not named camera_anything.jpg"),
-        ("query/mia/door_1.txt", "is not named camera_anything.jpg"),
-        ("query/door_1.jpg", "is no folder"),
-        ("query/mia/more/door_1.jpg", "is not named camera_anything.jpg"),
-    ],
-)
-def test_what_does_not_fit_into_folders(own, file, message):
-    write(own, file)
-    with pytest.raises(ValueError, match=f"{message}.*skip_unreadable"):
-        from_folders(own)
-    dataset = from_folders(own, skip_unreadable=True, progress="off")
-    assert len(dataset.query) == len(dataset.query.skipped) == 1
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_folders_that_are_missing_or_empty(own, part):
-    shutil.rmtree(own / part)
-    with pytest.raises(FileNotFoundError, match=rf"{part} is missing"):
-        from_folders(own)
-    (own / part / "nobody").mkdir(parents=True)
-    with pytest.raises(ValueError, match=rf"no picture for '{part}'"):
-        from_folders(own)
-
-
-def test_one_camera_for_all_is_a_warning(tmp_path):
-    root = write(tmp_path, "train/a/IMG_1.jpg", "query/b/IMG_2.jpg", "gallery/b/IMG_3.jpg")
-    with pytest.warns(UserWarning, match=r"one camera, 'IMG'.*door_0001\.jpg"):
-        from_folders(root)
-
-
-def test_own_pictures_are_left_alone_and_hidden_files_ignored(own):
-    for folder in (own / "query", own / "query" / "mia"):
-        for name in ("Thumbs.db", ".DS_Store"):
-            (folder / name).write_bytes(b"x")
-    before = state(own)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(from_folders(own, progress="off").query.images) == 1
-    assert state(own) == before
-
-
-def test_names_in_any_bytes(tmp_path):
-    try:
-        root = write(tmp_path, "train/å/dør_1.jpg", "query/b/tür_1.jpg", "gallery/b/x_1.jpg")
-        (root / "query" / "b").rename(os.fsdecode(os.fsencode(root / "query") + b"/\xff"))
-    except OSError:
-        pytest.skip("this file system wants UTF-8")
-    assert len(from_folders(root, progress="off").query.images) == 1

@@ -3,16 +3,19 @@
 from tripletlib.datasets.decoding import decode_image, read_image, read_images
 from tripletlib.datasets.digits import LabelledImages, load_digits, mnist_5k
 from tripletlib.datasets.drawn.dataset import write_synthetic_market
-from tripletlib.datasets.market1501 import Market1501, ReidDataset, from_folders
-from tripletlib.datasets.splits import Split
+from tripletlib.datasets.market1501 import Market1501
+from tripletlib.datasets.own_pictures import from_folders, from_pictures
+from tripletlib.datasets.splits import Pictures, ReidDataset, Split
 
 __all__ = [
     "LabelledImages",
     "Market1501",
+    "Pictures",
     "ReidDataset",
     "Split",
     "decode_image",
     "from_folders",
+    "from_pictures",
     "load_digits",
     "mnist_5k",
     "read_image",

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from tripletlib.datasets.folders import printable
 from tripletlib.runtime import Progress, progress_bar, return_freed_memory
 
 # Pillow's names of the formats that are read, and the endings of their files. Left out are those
@@ -60,7 +61,7 @@ class UnreadableImageError(ValueError):
         self, path: str | os.PathLike[str], reason: str, advice: str = _FILE_ADVICE
     ) -> None:
         self.path, self.reason = os.fspath(path), reason
-        super().__init__(f"{self.path} cannot be read as a picture: {reason}. {advice}")
+        super().__init__(f"{printable(path)} cannot be read as a picture: {reason}. {advice}")
 
 
 def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.ndarray:

@@ -2,16 +2,19 @@
 
 import glob
 import os
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tripletlib.runtime import data_root
 
-_NOT_OURS = {"thumbs.db", "desktop.ini"}  # left by file managers; hidden files are ignored too
+# Left by file managers and network drives, beside hidden files and copies
+_STRAY = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"}
+_STRAY |= {"$recycle.bin", "system volume information"}
 _ABANDONED_AFTER = 3600  # seconds, where no lock tells whether the writer still lives
 
 
@@ -21,18 +24,49 @@ def resolve_root(root: str | os.PathLike[str]) -> Path:
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, without hidden files and `Thumbs.db`.
+    """What lies in a folder, sorted by name, without what file managers leave behind.
+
+    That is: hidden files, backups `x~`, thumbnails, and copies such as `x (copy).jpg` or
+    `x - Kopie.jpg` whose content is that of `x.jpg` beside them.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is missing or no folder; see data/README.md for the tree"
+            f"{printable(folder)} is missing or no folder; see data/README.md for the tree"
         )
     with os.scandir(folder) as entries:
-        ours = [e for e in entries if not (e.name.startswith(".") or e.name.lower() in _NOT_OURS)]
-    return sorted(ours, key=lambda entry: entry.name)
+        found = {entry.name: entry for entry in entries if not _is_stray(entry.name)}
+    return [found[name] for name in sorted(found) if not _is_copy(folder, name, found)]
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """A path or name on one line that every terminal can show: other characters are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(text))
+
+
+def _is_stray(name: str) -> bool:
+    return name.startswith(".") or name.endswith("~") or name.lower() in _STRAY
+
+
+def _is_copy(folder: Path, name: str, names: Container[str]) -> bool:
+    stem, ending = os.path.splitext(name)  # noqa: PTH122
+    starts = {stem[: at.start()].rstrip() + ending for at in re.finditer(r"[ (]", stem)}
+    return any(
+        start in names and _is_same(folder / start, folder / name) for start in starts - {name}
+    )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two files, or two folders of files, have the same content."""
+    if one.is_dir() and other.is_dir():
+        names = [entry.name for entry in scan(one)]
+        same = names == [entry.name for entry in scan(other)]
+        return same and all(_is_same(one / name, other / name) for name in names)
+    if not (one.is_file() and other.is_file()) or one.stat().st_size != other.stat().st_size:
+        return False
+    return one.read_bytes() == other.read_bytes()
 
 
 @contextmanager

@@ -1,31 +1,43 @@
-"""Training, query and gallery pictures of people: who, in which camera, and the images."""
+"""Pictures of one folder or part, and data sets of people: who, in which camera, and the images."""
 
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from tripletlib.datasets.cache import DecodedImages, load_images
+from tripletlib.datasets.decoding import ENDINGS
+from tripletlib.datasets.folders import printable
 from tripletlib.evaluation import JUNK
-from tripletlib.runtime import Progress, data_root
+from tripletlib.runtime import Progress, current_processes, data_root
 
 PARTS = ("train", "query", "gallery")
-ENDING = r"\.(?:jpe?g|png|bmp|gif|tiff?|webp|ppm|pgm)"  # of a picture's name
-_SHOWN = 10  # skipped files that are printed
+_SHOWN = 10  # skipped files, or identities, that are named
+
+
+class Picture(NamedTuple):
+    """A file with the numbers of the identity and of the camera that it shows; 0 if unknown."""
+
+    path: str
+    pid: int = 0
+    camid: int = 0
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How pictures are read.
 
     Attributes:
         image_size: `(H, W)` in pixels.
         skip_unreadable: leave out and list what cannot be read, in place of an error.
-        progress: of decoding, see `tripletlib.progress`.
+        progress: of decoding, see `tripletlib.runtime`; `"off"` also prints no counts.
     """
 
     image_size: tuple[int, int] = (128, 64)
@@ -39,62 +51,80 @@ class Reading:
             raise ValueError(f"image_size must be (height, width) in pixels, got {given!r}")
         object.__setattr__(self, "image_size", size)
 
+    def tell(self, text: str) -> None:
+        """Prints a line, once for all processes of a training."""
+        if self.progress != "off" and current_processes().is_first:
+            print(text)
 
-class Listing:
-    """The files of one part, each with the names of its identity and its camera.
+
+class FileList:
+    """The pictures of a folder or part, and what is left out of them.
 
     Attributes:
-        rows: `(absolute path, identity, camera)` of each file, as text.
-        skipped: path and reason of what was left out.
+        pictures: in the order of their paths.
+        skipped: path and reason of each file that is left out.
     """
 
     def __init__(self, skip_unreadable: bool) -> None:
-        self.rows: list[tuple[str, str, str]] = []
+        self.pictures: list[Picture] = []
         self.skipped: dict[str, str] = {}
         self._skip = skip_unreadable
 
     def refuse(self, path: str, reason: str) -> None:
         """Raises a ValueError, or notes what is left out."""
         if not self._skip:
-            raise ValueError(f"{path}: {reason}; or pass skip_unreadable=True to go on without it")
+            raise ValueError(
+                f"{printable(path)}: {reason}; or pass skip_unreadable=True to go on without it"
+            )
         self.skipped[path] = reason
 
+    def takes(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry can be a picture, by its kind and ending; if not, it is refused."""
+        ending = Path(entry.name).suffix
+        if not entry.is_file():
+            self.refuse(entry.path, "is no file, or a link that leads to none")
+        elif ending.lower() not in ENDINGS:
+            formats = "data/README.md lists the formats that are read; save it as JPEG or PNG"
+            self.refuse(entry.path, f"its ending {printable(ending)!r} is of no picture: {formats}")
+        else:
+            return True
+        return False
 
-class Split:
-    """One part of a data set, sorted by file name.
+
+class Pictures:
+    """Pictures without labels, sorted by file name.
 
     Attributes:
-        name: `"train"`, `"query"` or `"gallery"`.
+        name: what they are, for texts.
+        root: folder of the data set, absolute.
         paths: absolute paths, strings `[N]`.
-        pids: identity of each picture, int64 `[N]`.
-        camids: camera of each picture, int64 `[N]`.
         skipped: path and reason of what was left out because it could not be read; empty unless
             `skip_unreadable` was set.
     """
 
-    def __init__(
-        self,
-        name: str,
-        rows: list[tuple[str, int, int]],
-        skipped: dict[str, str],
-        cache: Path | None,
-        reading: Reading,
-    ) -> None:
-        self.name, self.skipped = name, dict(skipped)
-        self.paths = np.array([path for path, _, _ in rows], dtype=np.str_)
-        self.pids = np.array([pid for _, pid, _ in rows], dtype=np.int64)
-        self.camids = np.array([camid for _, _, camid in rows], dtype=np.int64)
-        self._cache, self._reading = cache, reading
-        self._decoded: DecodedImages | None = None
-        if reading.skip_unreadable:
-            self._leave_out_unreadable()
+    def __init__(self, name: str, root: Path, files: FileList, options: ReadOptions) -> None:
+        self.name, self.root, self.skipped = name, root, dict(files.skipped)
+        self._files, self._options = [picture.path for picture in files.pictures], options
+        self._decoded: dict[tuple[int, int], DecodedImages] = {}
+        pictures = files.pictures
+        if options.skip_unreadable:
+            # Only decoding tells what is readable. Done now: no array changes its length later.
+            unreadable = self._load().skipped
+            self.skipped |= {self._files[index]: reason for index, reason in unreadable.items()}
+            self._tell_skipped()
+            pictures = [one for index, one in enumerate(pictures) if index not in unreadable]
+            if not pictures:
+                raise ValueError(f"none of the {len(self._files):,} pictures of {name} can be read")
+        self._set(pictures)
+
+    def _set(self, pictures: Sequence[Picture]) -> None:
+        self.paths = np.array([picture.path for picture in pictures], dtype=np.str_)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        people, cameras = len(np.unique(self.pids)), len(np.unique(self.camids))
-        return f"<{self.name}: {len(self):,} images, {people:,} pids, {cameras} cameras>"
+        return f"<{self.name}: {len(self):,} images>"
 
     @property
     def images(self) -> np.ndarray:
@@ -109,47 +139,85 @@ class Split:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for the content, to be kept with what is made of it.
 
-        Two splits have the same one if and only if (but for a chance of 1 in 2^64) they agree in
-        the decoded images, uint8 `[N, 3, H, W]` with their size and order, the pids and the camids.
-        Names, places and times of the files, and how pictures were compressed, do not matter.
-        Decodes the images like `images`; with a cache, they are hashed only when it is made.
+        They are of the decoded images, uint8 `[N, 3, H, W]` with their size and order. Names,
+        places and times of the files, and how pictures were compressed, do not matter. Decodes the
+        images like `images`; with a cache, they are hashed only when it is made.
 
         Raises:
             UnreadableImageError: see `images`.
         """
-        digest = hashlib.sha256(self._load().digest.encode())
-        for numbers in (self.pids, self.camids):
-            digest.update(numbers.astype("<i8").tobytes())
-        return digest.hexdigest()[:16]
+        return _hash(self._load().digest.encode())
 
-    def _load(self) -> DecodedImages:
-        if self._decoded is None:
-            self._decoded = load_images(
-                self.paths.tolist(),
-                self._reading.image_size,
-                self._cache,
-                self._reading.skip_unreadable,
-                self._reading.progress,
+    def resized(self, image_size: tuple[int, int]) -> np.ndarray:
+        """The same pictures in another size, uint8 `[N, 3, H, W]`.
+
+        Args:
+            image_size: `(H, W)` in pixels.
+
+        Raises:
+            UnreadableImageError: see `images`.
+        """
+        return self._load(image_size).images
+
+    def _load(self, image_size: tuple[int, int] | None = None) -> DecodedImages:
+        size = image_size or self._options.image_size
+        if size not in self._decoded:
+            self._decoded[size] = load_images(
+                self._files,
+                size,
+                _cache_folder(self.root, self.name, size),
+                self._options.skip_unreadable,
+                self._options.progress,
                 title=f"decoding {self.name}",
             )
-        return self._decoded
+        return self._decoded[size]
 
-    def _leave_out_unreadable(self) -> None:
-        # Only decoding tells what is readable. Done at once: the arrays never change their length.
-        skipped = self._load().skipped
-        self.skipped |= {str(self.paths[place]): reason for place, reason in skipped.items()}
+    def _tell_skipped(self) -> None:
         for path, reason in list(self.skipped.items())[:_SHOWN]:
-            print(f"left out of {self.name}: {path}: {reason}")
+            print(f"left out of {self.name}: {printable(path)}: {reason}")
         if len(self.skipped) > _SHOWN:
             print(f"left out of {self.name}: {len(self.skipped) - _SHOWN:,} more, see `.skipped`")
-        keep = np.setdiff1d(np.arange(len(self)), list(skipped))
-        if not len(keep):
-            raise ValueError(f"none of the {len(self):,} pictures of {self.name} can be read")
-        self.paths, self.pids, self.camids = self.paths[keep], self.pids[keep], self.camids[keep]
+
+
+class Split(Pictures):
+    """One part of a data set, sorted by file name.
+
+    Attributes:
+        name: `"train"`, `"query"` or `"gallery"`.
+        pids: identity of each picture, int64 `[N]`.
+        camids: camera of each picture, int64 `[N]`.
+
+    The other attributes are those of `Pictures`.
+    """
+
+    def _set(self, pictures: Sequence[Picture]) -> None:
+        super()._set(pictures)
+        self.pids = np.array([picture.pid for picture in pictures], dtype=np.int64)
+        self.camids = np.array([picture.camid for picture in pictures], dtype=np.int64)
+
+    def __repr__(self) -> str:
+        people, cameras = len(np.unique(self.pids)), len(np.unique(self.camids))
+        return f"<{self.name}: {len(self):,} images, {people:,} pids, {cameras} cameras>"
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of `Pictures`, of the images, the pids and the camids.
+
+        Two splits have the same one if and only if (but for a chance of 1 in 2^64) they agree in
+        all three, in the same order.
+
+        Raises:
+            UnreadableImageError: see `images`.
+        """
+        labels = np.stack([self.pids, self.camids]).astype("<i8").tobytes()
+        return _hash(self._load().digest.encode() + labels)
 
 
 class ReidDataset:
     """Pictures of people for training, and for finding them again: queries and a gallery.
+
+    When it is opened it says how many queries have a right answer: a gallery picture of the same
+    identity in another camera. It warns if that is less than half of them.
 
     Attributes:
         root: the folder they lie in; nothing is ever written there.
@@ -157,34 +225,75 @@ class ReidDataset:
         query: the `Split` of pictures to look up.
         gallery: the `Split` to find them in; junk (pid -1) is left out, distractors (0) are kept.
         junk_paths: the files that were left out as junk, absolute paths, strings `[N]`.
+        identity_names: pid to the name of its folder; empty where names are numbers.
+        camera_names: camid to the word in the file names; empty where they are numbers.
     """
 
     def __init__(
         self,
         root: Path,
-        listings: dict[str, Listing],
-        to_pid: Callable[[str], int],
-        to_camid: Callable[[str], int],
-        reading: Reading,
+        files: dict[str, FileList],
+        options: ReadOptions,
+        identity_names: dict[int, str] | None = None,
+        camera_names: dict[int, str] | None = None,
     ) -> None:
         self.root = root
-        splits = {}
-        for part in PARTS:
-            rows = [(path, to_pid(who), to_camid(cam)) for path, who, cam in listings[part].rows]
-            rows = [row for row in rows if row[1] != JUNK]
-            if not rows:
-                raise ValueError(
-                    f"no picture for {part!r} in {root}; see data/README.md for the tree"
-                )
-            skipped = listings[part].skipped
-            cache = _cache_folder(root, part, reading.image_size)
-            splits[part] = Split(part, rows, skipped, cache, reading)
-        self.train, self.query, self.gallery = (splits[part] for part in PARTS)
-        junk = [path for path, who, _ in listings["gallery"].rows if to_pid(who) == JUNK]
+        self.identity_names, self.camera_names = identity_names or {}, camera_names or {}
+        gallery = files["gallery"]
+        junk = [picture.path for picture in gallery.pictures if picture.pid == JUNK]
         self.junk_paths = np.array(junk, dtype=np.str_)
+        gallery.pictures = [picture for picture in gallery.pictures if picture.pid != JUNK]
+        for part in PARTS:
+            if not files[part].pictures:
+                raise ValueError(
+                    f"no picture for {part!r} in {printable(root)}; see data/README.md for the tree"
+                )
+        self.train, self.query, self.gallery = (
+            Split(part, root, files[part], options) for part in PARTS
+        )
+        self._tell_answers(options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.train!r}, {self.query!r}, {self.gallery!r})"
+
+    def _tell_answers(self, options: ReadOptions) -> None:
+        pids, camids = self.gallery.pids.tolist(), self.gallery.camids.tolist()
+        of_pid, of_both = Counter(pids), Counter(zip(pids, camids, strict=True))
+        pids, camids = self.query.pids.tolist(), self.query.camids.tolist()
+        queries = list(zip(pids, camids, strict=True))
+        unseen = [pid for pid, _ in queries if not of_pid[pid]]
+        own = [pid for pid, camid in queries if 0 < of_pid[pid] == of_both[pid, camid]]
+        right = len(queries) - len(unseen) - len(own)
+        answered = f"{right:,} of {len(queries):,} queries have a right answer in the gallery"
+        options.tell(f"{answered}: the same identity in another camera.")
+        if 2 * right < len(queries):
+            text = f"{printable(self.root)}: {answered}"
+            if unseen:
+                text += f"; of {len(unseen):,} it has no picture ({self._names(unseen)})"
+            if own:
+                text += (
+                    f"; of {len(own):,} it has pictures of the query's own camera only, which do "
+                    f"not count ({self._names(own)}); {self._cameras()}"
+                )
+            warnings.warn(text, stacklevel=4)
+
+    def _names(self, pids: list[int]) -> str:
+        names = [printable(self.identity_names.get(pid, str(pid))) for pid in dict.fromkeys(pids)]
+        return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
+
+    def _cameras(self) -> str:
+        camids = np.unique(np.concatenate([self.query.camids, self.gallery.camids])).tolist()
+        names = [repr(self.camera_names.get(camid, camid)) for camid in camids]
+        if len(names) == 1:
+            return (
+                f"query and gallery come from one camera, {names[0]}: begin the names with the "
+                "camera, as in door_0001.jpg"
+            )
+        return f"the cameras are {', '.join(names[:_SHOWN])}" + ", ..." * (len(names) > _SHOWN)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _cache_folder(root: Path, part: str, image_size: tuple[int, int]) -> Path | None:

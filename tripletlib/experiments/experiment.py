@@ -24,7 +24,6 @@ from tripletlib.runtime import (
     ParameterError,
     Progress,
     current_processes,
-    data_root,
     launch,
     run_folder,
     runs_root,
@@ -176,23 +175,17 @@ class Experiment(TrainingSettings):
         """The part that `fit` takes."""
         return TrainingSettings(**self.model_dump(include=set(TrainingSettings.model_fields)))
 
-    def open_dataset(
-        self, progress: Progress = "auto", image_size: tuple[int, int] | None = None
-    ) -> ReidDataset:
+    def open_dataset(self, progress: Progress = "auto") -> ReidDataset:
         """Opens the data set; draws it first if it is the synthetic one.
 
         Args:
             progress: see `tripletlib.progress`.
-            image_size: `(H, W)` in pixels to resize to; None for what the network takes.
         """
-        root = data_root() / Path(self.dataset_root).expanduser()
         read = from_folders if self.dataset == "folders" else Market1501
         try:
             if self.dataset == "synthetic":
-                write_synthetic_market(root, self.synthetic_identities, seed=0)
-            return read(
-                root, image_size or self.image_size, self.skip_unreadable, progress=progress
-            )
+                write_synthetic_market(self.dataset_root, self.synthetic_identities, seed=0)
+            return read(self.dataset_root, self.image_size, self.skip_unreadable, progress=progress)
         except (FileNotFoundError, FileExistsError) as error:
             raise ParameterError(f"dataset_root: {self.dataset_root!r}: {error}") from None
 

@@ -95,13 +95,12 @@ def open_retrieval(
         experiment.embedding_table(model, split, data.root, step, progress)
         for split in (data.query, data.gallery)
     )
-    shown = experiment.open_dataset(progress, SHOWN_SIZE)
     return Retrieval(
         name=name,
         query=query,
         gallery=gallery,
-        query_images=shown.query.images,
-        gallery_images=shown.gallery.images,
+        query_images=data.query.resized(SHOWN_SIZE),
+        gallery_images=data.gallery.resized(SHOWN_SIZE),
         image_size=experiment.image_size,
         embed=partial(embed, model, tta=experiment.tta, precision=experiment.precision),
     )

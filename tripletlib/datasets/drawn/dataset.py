@@ -23,6 +23,7 @@ from PIL import Image
 from tripletlib.datasets.drawn.identities import Identity
 from tripletlib.datasets.drawn.pictures import Framing, draw_person
 from tripletlib.datasets.drawn.streets import Camera
+from tripletlib.datasets.folders import resolve_root
 from tripletlib.runtime import Progress, explained_data_writing, progress_bar
 
 LOOKALIKES = 16  # identities in one outfit; about half of them are test identities
@@ -193,7 +194,7 @@ def write_synthetic_market(
     if camera_seed is not None:
         settings["camera_seed"] = camera_seed
     settings = _check_settings(settings)
-    root = Path(root).absolute()
+    root = resolve_root(root)
     shots = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
     pictures = {name: sum(shot.folder == name for shot in shots) for name in FOLDERS}
     marker = {"drawing": DRAWING_VERSION, **settings, "pictures": pictures}
