@@ -272,13 +272,10 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor | np.ndarray):
         few = value.ndim <= 1 and len(value.reshape(-1)) <= 12
         return f"{value.tolist()}" if few else f"numbers of shape {list(value.shape)}"
+    if isinstance(value, np.random.Generator):
+        return "a random generator"
     text = repr(value)
     return text if len(text) <= 40 else type_name(value)
-
-
-def as_numpy(value: Tensor) -> np.ndarray:
-    """A tensor's numbers, without gradient."""
-    return value.detach().cpu().numpy()
 
 
 def generator(seed: int) -> torch.Generator:

@@ -62,7 +62,7 @@ def check_draw_batch(answer: Answer) -> None:
     """A batch of P identities x K images, as indices."""
     random = np.random.default_rng(0)
     digits = random.permutation(np.repeat(np.arange(10), 12 + 3 * np.arange(10)))
-    cases = ((digits, 10, 12), (np.array([7, 7, 7, 8, 8, 9]), 3, 2), (digits + 40, 4, 3))
+    cases = ((digits, 10, 12), (np.array([7, 8, 7, 9, 7, 8, 7, 8, 7]), 3, 4), (digits + 40, 4, 3))
     for labels, p, k in cases:
         batches = []
         for seed in range(20):

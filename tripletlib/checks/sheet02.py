@@ -72,7 +72,8 @@ def check_batch_hard(answer: Answer) -> None:
         positive, negative = same & ~torch.eye(len(names), dtype=torch.bool), ~same
         for margin in (0.5, 0.0, 3.0):
             copied = distances.clone().requires_grad_()
-            result = answer(copied, positive, negative, margin, copied=False)
+            lonely = "" if positive.any(1).all() else "a batch in which an identity has one image"
+            result = answer(copied, positive, negative, margin, about=lonely, copied=False)
             _compare_batch_hard(result, distances, positive, negative, margin)
             _check_pull(result, copied)
 
@@ -145,7 +146,8 @@ def check_semi_hard(answer: Answer) -> None:
         result = answer(distances, names)
         need(isinstance(result, Tensor), f"return a tensor of triplets, not {type_name(result)}")
         shape = list(result.shape)
-        need(result.ndim == 2 and shape[1] == 3, f"triplets must be [M, 3], yours are {shape}")
+        none = ": without any pair they are [0, 3]" if not result.numel() else ""
+        need(shape[1:] == [3], f"triplets must be [M, 3], yours are {shape}{none}")
         need(not result.is_floating_point(), "triplets are whole numbers: indices of images")
         _check_triplets([tuple(row) for row in result.tolist()], distances, names)
 
@@ -168,7 +170,7 @@ def _check_triplets(triplets: list[tuple[int, ...]], d: Tensor, labels: Tensor) 
             (others > reach).any(),
             f"anchor {names[a]} has no semi-hard negative for {names[p]}: see what is asked then",
         )
-        wrong(f"the pair of {names[a]} and {names[p]} has no triplet")
+        wrong(f"{names[a]} is an anchor, too: with its positive {names[p]} it has no triplet")
     need(len(triplets) == len(pairs), f"{len(pairs)} pairs, but {len(triplets)} triplets")
     for a, p, n in triplets:
         others, chosen = d[a][~same[a]], d[a, n]
@@ -213,6 +215,10 @@ def check_safe_distances(answer: Answer) -> None:
         true = ((reference[:, None] - reference).norm(dim=2) * weights).sum()
         (slope,) = torch.autograd.grad(true, reference)
         need(result.requires_grad, "no gradient reaches the points: is there a detach on the way?")
+        need(
+            not _operations(result) & {"Cdist", "EuclideanDist", "LinalgVectorNorm", "Norm"},
+            "PyTorch's own distance guards against this already: build it of elementary operations",
+        )
         (result * weights).sum().backward()
         gradient = copied.grad if copied.grad is not None else torch.zeros_like(points)
         need(
@@ -225,6 +231,19 @@ def check_safe_distances(answer: Answer) -> None:
             torch.allclose(gradient, slope, rtol=1e-3, atol=1e-4),
             "the gradient is finite, but not that of the distance",
         )
+
+
+def _operations(result: Tensor) -> set[str]:
+    """Names of the operations that a gradient passes on its way back."""
+    found: set[str] = set()
+    waiting, seen = [result.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            found.add(node.name().partition("Backward")[0])
+            waiting += [following for following, _ in node.next_functions]
+    return found
 
 
 def _check_zeros(result: Tensor, wanted: Tensor) -> None:

@@ -116,9 +116,14 @@ def check_block(answer: Answer) -> None:
             f"from {n_in} to {n_out} channels the kernels are {kernels}, not {expected}",
         )
         if n_in == n_out:
-            first = _first_layer(block, images)
-            need(first == "norm", "the batch-normalisation comes before the first convolution")
+            order = _order_of_layers(block, images)
+            need(
+                order == ["norm", "conv"] * 3,
+                "a batch-normalisation comes before each convolution; here the order is "
+                + ", ".join(order),
+            )
             _check_sum(block, images)
+    _check_activations(answer(1, 1, 1))
 
 
 def _forward(block: nn.Module, images: Tensor, n_in: int, n_out: int) -> Tensor:
@@ -134,7 +139,7 @@ def _forward(block: nn.Module, images: Tensor, n_in: int, n_out: int) -> Tensor:
     return result
 
 
-def _first_layer(block: nn.Module, images: Tensor) -> str:
+def _order_of_layers(block: nn.Module, images: Tensor) -> list[str]:
     order: list[str] = []
     handles = [
         layer.register_forward_hook(lambda *_, kind=kind: order.append(kind))
@@ -145,7 +150,28 @@ def _first_layer(block: nn.Module, images: Tensor) -> str:
     block(images)
     for handle in handles:
         handle.remove()
-    return order[0] if order else ""
+    return order
+
+
+def _check_activations(block: nn.Module) -> None:
+    """A block of single channels that only activates: -1 becomes -0.3 three times over."""
+    with torch.no_grad():
+        for layer in block.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.zero_()
+                layer.weight[..., layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = 1
+                if layer.bias is not None:
+                    layer.bias.zero_()
+        minus_one = -torch.ones(1, 1, 3, 3)
+        residual = (block.eval()(minus_one) - minus_one)[0, 0, 1, 1].item()
+    misreadings = {
+        "nothing passes below 0: the ReLU is leaky, with slope 0.3": 0.0,
+        "no leaky ReLU is found: one comes before each convolution": -1.0,
+        "one leaky ReLU is found: one comes before each convolution": -0.3,
+        "two leaky ReLUs are found: one comes before each convolution": -0.09,
+        "the leaky ReLU has PyTorch's usual slope, 0.01, not 0.3": -1e-6,
+    }
+    agree(residual, -0.027, misreadings, "the activation is not a leaky ReLU of slope 0.3")
 
 
 def _check_sum(block: nn.Module, images: Tensor) -> None:
