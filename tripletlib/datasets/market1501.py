@@ -55,6 +55,7 @@ class Market1501(ReidDataset):
         >>> with TemporaryDirectory() as folder:
         ...     root = write_synthetic_market(folder + "/people", 4, 2, 3, progress="off")
         ...     print(Market1501(root).train)
+        4 of 4 queries have a right answer in the gallery: the same identity in another camera.
         <train: 12 images, 2 pids, 2 cameras>
     """
 
