@@ -201,8 +201,8 @@ def check_threshold(answer: Answer) -> None:
         "threshold finds more",
     )
     same, different = _pairs(test)
-    accepted, there = (float(np.mean(part <= threshold)) for part in (different, same))
-    agree(false, accepted, {}, f"{accepted:.2%} of the test's false pairs match, not {false:.2%}")
+    matched, there = (float(np.mean(part <= threshold)) for part in (different, same))
+    agree(false, matched, {}, f"{matched:.2%} of the test's false pairs match, not {false:.2%}")
     pictures, pairs = len(test[1]), 2 * len(same)
     misreadings = {
         "that is the share of true pairs that are missed, not of those found": 1 - there,
