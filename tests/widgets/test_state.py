@@ -180,3 +180,16 @@ def test_it_can_open_anywhere(retrieval):
     state = BrowserState(retrieval, Picture("gallery", 20), options)
     assert state.result.query == Picture("gallery", 20)
     assert len(state.result.ranked.top(5, with_junk=False)) == 5
+
+
+@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"k1": 0}, {"k2": 0}, {"lambda_value": 1.5}])
+def test_options_out_of_range_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Options(**wrong)
+
+
+def test_a_browser_opened_with_a_large_k1_takes_it(retrieval):
+    state = BrowserState(retrieval, options=Options(rerank=True, k1=50))
+    state.change(k1=45)
+    with pytest.raises(ValueError, match="go up to 50"):
+        state.change(k1=51)

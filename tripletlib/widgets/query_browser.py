@@ -30,7 +30,6 @@ from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, Pi
 from tripletlib.widgets.state import (
     DEFAULTS,
     FIRST_QUERY,
-    K_MAX,
     BrowserState,
     Options,
     Picture,
@@ -90,7 +89,7 @@ class QueryBrowser(NotebookWidget):
         self._draw()
 
     def _make_controls(self) -> None:
-        self.controls = _make_controls(self.state.result.options)
+        self.controls = _make_controls(self.state.result.options, self.state.k_max)
         for name, control in self.controls.items():
             _part(name.replace("_", "-"), control)
             control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
@@ -296,19 +295,24 @@ class QueryList:
         self.show()
 
 
-def _make_controls(options: Options) -> dict[str, Any]:
-    slider = {"continuous_update": False, "layout": ipywidgets.Layout(width="190px")}
-    neighbours = {"min": 1, "max": K_MAX, **slider}
+def _make_controls(options: Options, k_max: int) -> dict[str, Any]:
+    layout = ipywidgets.Layout(width="190px")
+    neighbours = {"min": 1, "max": k_max, "layout": layout}
     box = {"indent": False, "layout": ipywidgets.Layout(width="auto")}
     return {
         "top_k": ipywidgets.IntSlider(
-            options.top_k, min=5, max=50, step=5, description="top-k", **slider
+            options.top_k,
+            min=1,
+            max=max(50, options.top_k),
+            description="top-k",
+            continuous_update=False,
+            layout=layout,
         ),
         "rerank": ipywidgets.Checkbox(options.rerank, description="re-rank", **box),
         "k1": ipywidgets.IntSlider(options.k1, description="k1", **neighbours),
         "k2": ipywidgets.IntSlider(options.k2, description="k2", **neighbours),
         "lambda_value": ipywidgets.FloatSlider(
-            options.lambda_value, max=1, step=0.05, description="λ", **slider
+            options.lambda_value, max=1, step=0.01, description="λ", layout=layout
         ),
         "show_junk": ipywidgets.Checkbox(options.show_junk, description="show junk", **box),
         "compare": ipywidgets.Checkbox(options.compare, description="before | after", **box),

@@ -29,7 +29,7 @@ from tripletlib.runtime import atomic_write
 
 Kind = Literal["query", "gallery", "upload"]
 QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
-K_MAX = 40  # the largest k1 and k2 on offer
+K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with larger ones
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Options:
         lambda_value: weight of the original distance, from 0 to 1.
         show_junk: whether skipped pictures are shown.
         compare: whether the list before re-ranking is shown beside the one after.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     top_k: int = 20
@@ -67,6 +70,13 @@ class Options:
     lambda_value: float = 0.3
     show_junk: bool = False
     compare: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "k1", "k2"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.lambda_value <= 1:
+            raise ValueError(f"lambda_value must be from 0 to 1, got {self.lambda_value}")
 
 
 FIRST_QUERY, DEFAULTS = Picture("query", 0), Options()
@@ -124,6 +134,7 @@ class BrowserState:
     Attributes:
         retrieval: as given.
         uploads: the reader's own pictures.
+        k_max: the largest k1 and k2.
         result: what is to be seen now.
     """
 
@@ -134,6 +145,7 @@ class BrowserState:
         self.uploads: list[Upload] = []
         self._earlier: list[Picture] = []
         self._shuffles = 0
+        self.k_max = max(K_MAX, options.k1, options.k2)
         self.result = self._search(query, options)
 
     def look_up(self, picture: Picture) -> None:
@@ -151,7 +163,7 @@ class BrowserState:
         """Changes some of the `Options`; the query stays.
 
         Raises:
-            ValueError: k1, k2 or lambda out of range, see `NeighbourIndex.rerank`.
+            ValueError: k1 or k2 above `k_max`, or another value out of range.
         """
         self.result = self._search(self.result.query, replace(self.result.options, **options))
 
@@ -271,6 +283,10 @@ class BrowserState:
         size = len(self.uploads) if query.kind == "upload" else len(self._table(query))
         if not 0 <= query.index < size:  # a negative index would count from the end
             raise IndexError(f"there is no {query.kind} picture {query.index}, only {size:,}")
+        if max(options.k1, options.k2) > self.k_max:
+            raise ValueError(
+                f"k1 and k2 go up to {self.k_max} here; open the browser with larger ones to go on"
+            )
         before = self._rank(query, self._distances(query))
         after = None
         if options.rerank:
@@ -299,7 +315,7 @@ class BrowserState:
     def _neighbours(self) -> NeighbourIndex:
         """Everybody's neighbours: the part of re-ranking that does not depend on the query."""
         query, gallery = self.retrieval.query, self.retrieval.gallery
-        return NeighbourIndex(query.embeddings, gallery.embeddings, k_max=K_MAX)
+        return NeighbourIndex(query.embeddings, gallery.embeddings, k_max=self.k_max)
 
     def _table(self, picture: Picture) -> EmbeddingTable:
         return self.retrieval.query if picture.kind == "query" else self.retrieval.gallery
