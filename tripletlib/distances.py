@@ -65,18 +65,9 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
 
 
 def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tensor:
-    """Distance of row i of `a` to row i of `b`, from the difference itself.
+    """Distance of row i of `a` to row i of `b`, both `[N, D]`, from the difference itself: `[N]`.
 
-    Args:
-        a: embeddings, `[N, D]`. Half precision is computed in float32.
-        b: embeddings, `[N, D]`.
-        metric: as in `pairwise_distances`.
-
-    Returns:
-        Distances `[N]`, see `pairwise_distances`.
-
-    Raises:
-        ValueError: wrong shapes or an unknown metric.
+    Metric, types and errors are those of `pairwise_distances`.
 
     Example:
         >>> paired_distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
@@ -105,19 +96,7 @@ def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows scaled to length 1; a zero row stays zero.
-
-    Args:
-        x: `[..., D]`.
-
-    Returns:
-        `[..., D]`.
-
-    Example:
-        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
-        tensor([[0.6000, 0.8000],
-                [0.0000, 0.0000]])
-    """
+    """Rows scaled to length 1, `[..., D]`; a zero row stays zero."""
     x = x / _power_of_two(x.detach().abs().amax(-1, keepdim=True))
     norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norms.masked_fill(norms == 0, 1)

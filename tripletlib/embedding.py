@@ -29,12 +29,7 @@ _COLUMNS = ("embeddings", "pids", "camids", "paths")
 def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """Moves uint8 images to the device and scales them there: bytes are quicker to move.
 
-    Args:
-        images: uint8 `[B, C, H, W]`, intensities 0 to 255.
-        device: where the network is.
-
-    Returns:
-        float32 `[B, C, H, W]`, intensities in [0, 1].
+    uint8 `[B, C, H, W]`, intensities 0 to 255, become float32 in [0, 1].
     """
     if not isinstance(images, Tensor):
         images = torch.from_numpy(np.require(images, requirements=("C", "W")))
@@ -185,16 +180,7 @@ class EmbeddingTable:
 
 
 def saved_table(file: Path, step: int, tta: str, files: str) -> EmbeddingTable | None:
-    """A table that an earlier call saved, if it is of this step, augmentation and these files.
-
-    Args:
-        file: where it would lie.
-        step: training step of the checkpoint.
-        tta: test-time augmentation, see `embed`.
-        files: `fingerprint` of the image files.
-
-    Returns:
-        The table, or None if there is none or one of something else.
+    """The table that an earlier call saved, if it is of this step, augmentation and these files.
 
     Raises:
         ValueError: the file is no embedding table.
@@ -206,17 +192,9 @@ def saved_table(file: Path, step: int, tta: str, files: str) -> EmbeddingTable |
 
 
 def fingerprint(paths: Sequence[str], root: Path) -> str:
-    """Tells one list of image files from another by their names and sizes.
+    """Tells lists of image files, relative to `root`, apart by names and sizes: 16 hex digits.
 
-    Times of change are left out on purpose: embeddings made on one machine stay good beside a copy
-    of the data set on another.
-
-    Args:
-        paths: the files, relative to `root`.
-        root: the data set's folder.
-
-    Returns:
-        16 hexadecimal digits.
+    Times of change are left out: embeddings stay good beside a copy of the data set.
 
     Raises:
         OSError: a file is not there.

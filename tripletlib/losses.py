@@ -127,7 +127,7 @@ def batch_all(
         embeddings: `[B, D]`, see `batch_hard`, and so the others.
         labels: identity of each image, `[B]`.
         margin: of the hinge, or `"soft"`.
-        metric: distance, see `pairwise_distances`.
+        metric: distance.
         average: `"all"` divides by the number of valid triplets, `"nonzero"` by the number whose
             loss is above 0 (with the soft margin that is all of them).
 
@@ -171,10 +171,10 @@ def mine_hardest(
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Args:
-        embeddings: `[B, D]`, B >= 1.
+        embeddings: `[B, D]`, see `batch_hard`, and so the others.
         labels: `[B]`.
-        metric: distance, see `pairwise_distances`.
-        block: anchors looked at together; at most `block` x B numbers are held.
+        metric: distance.
+        block: anchors looked at together; `block` x B numbers are held at once.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -182,9 +182,6 @@ def mine_hardest(
 
     Raises:
         ValueError: an unknown metric.
-
-    Source:
-        Hermans et al. 2017 (arXiv 1703.07737), equation 5.
 
     Example:
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
@@ -222,17 +219,9 @@ def _hardest_of_rows(
 
 
 def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
-    """Loss of single triplets, and which of them are active.
+    """Loss of single triplets from their d_pos - d_neg, and whether they are active; any shape.
 
-    Args:
-        differences: d_pos - d_neg of each triplet, any shape.
-        margin: as in `batch_hard`.
-
-    Returns:
-        Losses and active flags, both of the shape of `differences`.
-
-    Source:
-        Hermans et al. 2017 (arXiv 1703.07737), equation 5 and section 2, "soft margin".
+    Hinge or soft margin, see `batch_hard`; what is active, see `TripletResult`.
 
     Example:
         >>> triplet_losses(torch.tensor([-2.0, 0.5]), margin=1.0)

@@ -49,14 +49,10 @@ class MnistNet(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds digits.
+        """Embeds digits, `[B, 1, 28, 28]` with intensities in [0, 1], as `[B, D]`.
 
-        Args:
-            images: `[B, 1, 28, 28]`, intensities in [0, 1].
-
-        Returns:
-            Embeddings `[B, D]`, of the weights' type even under autocast: bfloat16 has 8 bits of
-            mantissa, too few for distances between neighbours.
+        The last layer computes in its weights' type even under autocast: bfloat16 has 8 bits of
+        mantissa, too few for distances between neighbours.
 
         Raises:
             ValueError: images of another shape.
@@ -152,16 +148,12 @@ class LuNet(nn.Module):
         self.apply(_initialise_lunet)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds pictures of people.
+        """Embeds pictures of people, `[B, 3, H, W]` with intensities in [0, 1], as `[B, D]`.
 
-        Args:
-            images: `[B, 3, H, W]`, intensities in [0, 1], of the size the network was made for.
-
-        Returns:
-            Embeddings `[B, D]`, of the weights' type even under autocast.
+        The last layer computes as that of `MnistNet`.
 
         Raises:
-            ValueError: images of another shape.
+            ValueError: images of another shape than the network was made for.
         """
         expected = (3, *self.image_size)
         if images.shape[1:] != expected:

@@ -218,13 +218,7 @@ def average_precision(right: Numbers, rule: Rule = "rectangle") -> float:
 def precision_terms(ranks: np.ndarray, found: np.ndarray, rule: Rule) -> np.ndarray:
     """What each right answer adds to its query's AP, before the mean over the right answers.
 
-    Args:
-        ranks: place of each right answer, from 1, `[R]`.
-        found: how many right answers lie up to that place, `[R]`.
-        rule: see `average_precision`.
-
-    Returns:
-        float64 `[R]`, in [0, 1].
+    Of the places of the right answers, from 1, `[R]`, and how many of them lie up to there, `[R]`.
     """
     precision = found / ranks
     if rule == "rectangle":

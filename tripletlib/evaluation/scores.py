@@ -178,9 +178,16 @@ def evaluate_embeddings(
     answers = _Answers(*labels, camera_filter)
     counts = answers.count_right(max_rank)  # [Q]
     processes = current_processes()
-    tables, share = (query.embeddings, gallery.embeddings), processes.share(len(counts))
-    blocks = _distance_blocks(*tables, metric, block, choose_device(device), share)
-    ranks = processes.from_all(lambda: _rank_blocks(blocks, answers, counts, share))
+    share = processes.share(len(counts))
+
+    def distance_blocks() -> Iterator[tuple[int, Tensor]]:
+        to = choose_device(device)
+        on_device = torch.as_tensor(gallery.embeddings, device=to)
+        for start in range(share.start, share.stop, block):
+            some = query.embeddings[start : min(start + block, share.stop)]
+            yield start, pairwise_distances(torch.as_tensor(some, device=to), on_device, metric)
+
+    ranks = processes.from_all(lambda: _rank_blocks(distance_blocks(), answers, counts, share))
     return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 
@@ -335,17 +342,3 @@ def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> Retrieva
         first_right=first_right,
         valid_queries=valid,
     )
-
-
-def _distance_blocks(
-    query: np.ndarray,
-    gallery: np.ndarray,
-    metric: Metric,
-    block: int,
-    device: torch.device,
-    share: slice,
-) -> Iterator[tuple[int, Tensor]]:
-    on_device = torch.as_tensor(gallery, device=device)
-    for start in range(share.start, share.stop, block):
-        some = torch.as_tensor(query[start : min(start + block, share.stop)], device=device)
-        yield start, pairwise_distances(some, on_device, metric)

@@ -49,15 +49,8 @@ def rank(
 ) -> RankedGallery:
     """Ranks the gallery for the query `index` by its distances, `[G]`; see `rank_gallery`.
 
-    Args:
-        retrieval: embedded queries and gallery.
-        index: the query.
-        distances: of this query to the gallery, `[G]`.
-        protocol: what is junk beside pid -1. `"market1501"`: the query's person in the query's
-            camera; `"original"`: distractors (pid 0).
-
-    Raises:
-        ValueError: an unknown protocol.
+    Beside pid -1, Market-1501's protocol takes the query's person in the query's camera for junk;
+    the original's takes the distractors (pid 0), and raises the AP. Another is a ValueError.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
@@ -75,16 +68,10 @@ def rank_pictures(
     name: str = "",
     show_junk: bool = False,
 ) -> Ranking:
-    """The pictures of a query's first places, for `draw_rankings`; arguments as in `rank`.
+    """The pictures of a query's first `top_k` places, for `draw_rankings`; see `rank`.
 
-    Args:
-        retrieval: queries and gallery with their pictures.
-        index: the query.
-        distances: of this query to the gallery, `[G]`.
-        top_k: pictures to take.
-        protocol: what is junk.
-        name: of the distances; stands above the query with its AP (rectangle rule).
-        show_junk: keep junk where the distances put it, without a rank.
+    `name` stands above the query with its AP (rectangle rule); junk can be shown where the
+    distances put it, without a rank.
     """
     ranked = rank(retrieval, index, distances, protocol)
     precision = ranked.average_precision

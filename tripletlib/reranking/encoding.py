@@ -1,7 +1,9 @@
 """The steps of k-reciprocal encoding: who are mutual neighbours, and how alike two images' are.
 
-A set of images is a row of a sparse matrix with a column for each of the N images. Every function
-takes the images (`rows`) that are asked for, so that no others are computed.
+Equations and sections are those of Zhong et al. 2017 (arXiv 1701.08398). A set of images is a row
+of a sparse matrix with a column for each of the N images. `nearest` holds everybody's neighbours,
+see `Neighbours`; `rows` are the n images that are asked for, so that no others are computed; k1 and
+k2 are those of `k_reciprocal`.
 """
 
 import numpy as np
@@ -15,18 +17,9 @@ _PAIRS = 2**12  # pairs of embeddings compared at once
 def k_reciprocal_neighbours(nearest: np.ndarray, k: int, rows: np.ndarray) -> csr_array:
     """R(i, k): the images among the k nearest of i which count i among their k nearest.
 
-    As in every public implementation, the k nearest are the image itself and k others.
-
-    Args:
-        nearest: neighbours of all N images, each one first among its own, `[N, k + 1 or more]`.
-        k: neighbours besides the image itself.
-        rows: images i that are asked for, `[n]`.
-
-    Returns:
-        Ones where column j is in R(i, k), `[n, N]`.
-
-    Source:
-        Zhong et al. 2017 (arXiv 1701.08398), equation 2.
+    As in every public implementation, the k nearest are the image itself and k others. `nearest` is
+    `[N, k + 1 or more]`, each image first among its own neighbours. Returns ones where column j is
+    in R(i, k), `[n, N]`; equation 2.
 
     Example:
         >>> nearest = np.array([[0, 1], [1, 0], [2, 1]])
@@ -52,17 +45,7 @@ def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_a
     """R*(i, k1): R(i, k1), and with it the narrower R(j, k1 / 2) of each member j that fits in.
 
     It fits when more than two thirds of it are in R(i, k1). Half of k1 is rounded half to even.
-
-    Args:
-        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
-        k1: as for `k_reciprocal`.
-        rows: images i that are asked for, `[n]`.
-
-    Returns:
-        Positive where column j is in R*(i, k1), `[n, N]`.
-
-    Source:
-        Zhong et al. 2017 (arXiv 1701.08398), equation 3.
+    Returns positive numbers where column j is in R*(i, k1), `[n, N]`; equation 3.
     """
     own = k_reciprocal_neighbours(nearest, k1, rows)  # [n, N]
     candidates, position = np.unique(own.indices, return_inverse=True)
@@ -77,36 +60,19 @@ def expanded_neighbours(nearest: np.ndarray, k1: int, rows: np.ndarray) -> csr_a
 
 
 def images_that_may_contain(nearest: np.ndarray, k1: int, members: np.ndarray) -> np.ndarray:
-    """All images in whose expanded set one of `members` is, and some more.
+    """All images i in whose expanded set one of the images j in `members` is, and some more.
 
     Being a k-reciprocal neighbour is mutual. So j is in R*(i) only if i is in R(j, k1), or in
-    R(c, k1) of some c in R(j, k1 / 2).
-
-    Args:
-        nearest: neighbours of all N images, `[N, k1 + 1 or more]`.
-        k1: as for `k_reciprocal`.
-        members: images j, `[n]`.
-
-    Returns:
-        Indices in ascending order.
+    R(c, k1) of some c in R(j, k1 / 2). Returns indices in ascending order.
     """
     candidates = k_reciprocal_neighbours(nearest, round(k1 / 2), members)
     return np.unique(k_reciprocal_neighbours(nearest, k1, np.unique(candidates.indices)).indices)
 
 
 def encode(neighbours: Neighbours, rows: np.ndarray, sets: csr_array) -> csr_array:
-    """V: a weight for every member of an image's set; near members weigh more.
+    """V: a weight for every member of an image's set, `[n, N]`; near members weigh more.
 
-    Args:
-        neighbours: of all N images.
-        rows: images whose sets these are, `[n]`.
-        sets: positive where column j is in the set, the image itself among them, `[n, N]`.
-
-    Returns:
-        Weights that sum to 1 in each row, float32 `[n, N]`.
-
-    Source:
-        Zhong et al. 2017 (arXiv 1701.08398), equation 7, with each row divided by its sum.
+    Returns float32 `[n, N]`; equation 7, with each row divided by its sum.
     """
     sizes = np.diff(sets.indptr)
     images = np.repeat(rows, sizes)
@@ -126,18 +92,8 @@ def expand_query(
 ) -> csr_array:
     """Local query expansion: the mean encoding of an image and its nearest, k2 in all.
 
-    Args:
-        nearest: neighbours of all N images, `[N, k2 or more]`.
-        k2: images in the mean, the image itself included; 1 leaves encodings as they are.
-        rows: images that are asked for, `[n]`.
-        encoded: images whose encodings are there, `[m]`; those of all others count as 0.
-        encodings: their rows of V, `[m, N]`.
-
-    Returns:
-        Weights `[n, N]`.
-
-    Source:
-        Zhong et al. 2017 (arXiv 1701.08398), section 3.5, "local query expansion".
+    `encodings` are the rows of V of the images `encoded`, `[m, N]`; all others count as 0. Returns
+    float32 `[n, N]`; section 3.5.
     """
     position = np.full(len(nearest), -1)
     position[encoded] = np.arange(len(encoded))
@@ -149,18 +105,11 @@ def expand_query(
 
 
 def jaccard_distances(encodings: csr_array, transposed: csr_array) -> np.ndarray:
-    """1 - sum of the smaller weights / sum of the larger ones, for all pairs of two sets.
+    """1 - sum of the smaller weights / sum of the larger ones, float32 `[b, G]`.
 
-    Args:
-        encodings: of one set of images; weights that sum to 1 in each row, `[b, N]`.
-        transposed: those of another set, `[N, G]`; weights of 0 may be left out where a member has
-            none in `encodings`.
-
-    Returns:
-        Distances in [0, 1], float32 `[b, G]`.
-
-    Source:
-        Zhong et al. 2017 (arXiv 1701.08398), equations 8 to 10.
+    For all pairs of two sets of images: the encodings of one, `[b, N]`, and those of the other,
+    transposed, `[N, G]`; weights sum to 1, and those where no row of the first has any may be left
+    out of the second. Equations 8 to 10.
     """
     size = (encodings.shape[0], transposed.shape[1])
     rows = np.repeat(np.arange(size[0]), np.diff(encodings.indptr))

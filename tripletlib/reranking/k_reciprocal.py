@@ -88,21 +88,11 @@ def k_reciprocal_blocks(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The distances of `k_reciprocal` block by block, where `[Q, G]` does not fit in memory.
 
-    Args:
-        query_embeddings: see `k_reciprocal`, and so the others.
-        gallery_embeddings: `[G, D]`.
-        k1: as there.
-        k2: as there.
-        lambda_value: as there.
-        block: queries in a block, >= 1; by default as many as give about a million distances, and
-            at least 8.
-        device: where the neighbours are searched.
+    Arguments and errors are those of `k_reciprocal`. A block has `block` queries, by default as
+    many as give about a million distances, and at least 8.
 
     Returns:
         Iterator over the index of a block's first query and its distances, float32 `[b, G]`.
-
-    Raises:
-        ValueError: see `k_reciprocal`.
     """
     _check_parameters(k1, k2, lambda_value)
     index = NeighbourIndex(query_embeddings, gallery_embeddings, max(k1, k2 - 1), device)
@@ -115,11 +105,11 @@ class NeighbourIndex:
     Args:
         query_embeddings: `[Q, D]`, see `k_reciprocal`, and so k1, k2 and lambda_value below.
         gallery_embeddings: `[G, D]`.
-        k_max: largest k1 that will be asked for; k2 may be one more.
+        k_max: largest k1 that will be asked for, >= 1; k2 may be one more.
         device: where the neighbours are searched.
 
     Raises:
-        ValueError: `k_max` < 1, an empty set, other shapes, or entries that are not finite.
+        ValueError: see `k_reciprocal`; every method, where k1 or k2 exceed `k_max`.
 
     Example:
         >>> index = NeighbourIndex(np.array([[0.0]]), np.array([[1.0], [3.0], [7.0]]), k_max=2)
@@ -150,11 +140,7 @@ class NeighbourIndex:
         self._warn_of_one_far_out()
 
     def rerank(self, query: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
-        """One query's row of `k_reciprocal`, float32 `[G]`.
-
-        Raises:
-            ValueError: no such query, or parameters out of range.
-        """
+        """One query's row of `k_reciprocal`, float32 `[G]`; a ValueError if there is none."""
         _check_position("query", query, self.queries)
         return self._row(self._neighbours, query, k1, k2, lambda_value)
 
@@ -162,9 +148,6 @@ class NeighbourIndex:
         """The row of a gallery image that is looked up as if it were a query, float32 `[G]`.
 
         Its own place is at infinity: nobody looks for the image at hand.
-
-        Raises:
-            ValueError: no such gallery image, or parameters out of range.
         """
         _check_position("gallery", gallery, self.gallery)
         row = self._row(self._neighbours, self.queries + gallery, k1, k2, lambda_value)
@@ -180,8 +163,7 @@ class NeighbourIndex:
         among their neighbours, and farthest distances count it. The index does not change.
 
         Raises:
-            ValueError: another D, an entry that is not finite or 1e15 times as large as those of
-                the index, or parameters out of range.
+            ValueError: another D, an entry that is not finite or 1e15 times as large as all others.
         """
         dim = self._neighbours.points.shape[1]
         if tuple(embedding.shape) != (dim,):
@@ -195,11 +177,7 @@ class NeighbourIndex:
     def blocks(
         self, k1: int, k2: int, lambda_value: float, block: int | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """All queries' rows, see `k_reciprocal_blocks`.
-
-        Raises:
-            ValueError: parameters out of range.
-        """
+        """All queries' rows, see `k_reciprocal_blocks`."""
         self._check(k1, k2, lambda_value)
         if block is not None and block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
@@ -237,9 +215,8 @@ class NeighbourIndex:
     ) -> tuple[csr_array, csr_array]:
         """Expanded encodings of `rows`, and those of the gallery, transposed.
 
-        A gallery image which shares no member with `rows` is at Jaccard distance 1, and keeps no
-        weights. So only images that may share one are encoded: for a single query these are a few
-        of thousands.
+        Only images that may share a member with `rows` are encoded, for a single query a few of
+        thousands. All others keep no weights: they are at Jaccard distance 1.
         """
         nearest = neighbours.nearest
         averaged = np.unique(nearest[rows, :k2])

@@ -55,14 +55,13 @@ class Neighbours:
 def find_neighbours(
     embeddings: Tensor, k: int, device: torch.device | str = "cpu", block: int | None = None
 ) -> Neighbours:
-    """Compares every image with every image, a block of rows at a time.
+    """Compares every image with every image, on the device, a block of rows at a time.
 
     Args:
         embeddings: float32 `[N, D]`, finite.
         k: neighbours of each image, itself included; at most N are found.
         device: where the distances are computed.
-        block: images whose distances are held at once; by default as many as fill 32 MB, and at
-            least 256.
+        block: rows; by default as many as fill 32 MB, and at least 256.
 
     Returns:
         The `Neighbours`. An image is its own nearest one, even where others coincide with it;
@@ -104,16 +103,9 @@ def find_neighbours(
 
 
 def with_extra_image(old: Neighbours, embedding: Tensor, k: int) -> Neighbours:
-    """The neighbours of a set that one more image has joined, without a new search.
+    """The neighbours of N images that one more has joined as image N, without a new search.
 
-    Args:
-        old: of N images.
-        embedding: of the new image, float32 `[D]`; it becomes image N.
-        k: neighbours that `find_neighbours` was asked for.
-
-    Returns:
-        The `Neighbours` of N + 1 images; lists that the new image belongs to have it, and distances
-        to the farthest image count it.
+    Its `embedding` is float32 `[D]`; k is what `find_neighbours` was asked for.
     """
     size, kept = old.nearest.shape
     width = min(k, size + 1)
