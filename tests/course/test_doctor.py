@@ -112,6 +112,15 @@ def test_taken_ports_are_a_fault_only_if_all_are(monkeypatch):
         assert f"{taken} is taken" in found.what
 
 
+def test_data_that_a_class_shares_need_not_be_writable(folders, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", __file__)  # nothing can be written below a file
+    assert "export TRIPLETLIB_DATA=" in doctor.check_folders().cure
+    monkeypatch.setattr(doctor, "DRAWN", {})  # nothing is left to be drawn
+    found = doctor.check_folders()
+    assert not found.cure
+    assert found.what.endswith(str(folders / "runs"))
+
+
 def test_a_machine_that_can_run_the_lessons(capsys, folders):
     assert doctor.main([]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -115,7 +115,7 @@ def check_data() -> Finding:
 
 def check_folders() -> Finding:
     """Whether data and runs can be written."""
-    for root, variable in ((data_root(), "TRIPLETLIB_DATA"), (runs_root(), "TRIPLETLIB_RUNS")):
+    for root, variable in _written_to():
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=root):
@@ -126,12 +126,19 @@ def check_folders() -> Finding:
                 f"{root} cannot be written ({reason})",
                 f"change its rights, or name another folder: export {variable}=/path/to/folder",
             )
-    return Finding(f"folders can be written: {data_root()}, {runs_root()}")
+    return Finding(f"folders can be written: {', '.join(str(root) for root, _ in _written_to())}")
+
+
+def _written_to() -> list[tuple[Path, str]]:
+    """Folders that lessons write to: not the data's, where all is there, for a class to share."""
+    complete = all((data_root() / name).is_dir() for name in DRAWN)
+    folders = [(runs_root(), "TRIPLETLIB_RUNS")]
+    return folders if complete else [(data_root(), "TRIPLETLIB_DATA"), *folders]
 
 
 def check_space() -> Finding:
     """Free disk space for data and runs."""
-    for root, variable in ((data_root(), "TRIPLETLIB_DATA"), (runs_root(), "TRIPLETLIB_RUNS")):
+    for root, variable in _written_to():
         place = next(folder for folder in (root, *root.parents) if folder.exists())
         free = shutil.disk_usage(place).free / 1e9
         if free < SPACE:
