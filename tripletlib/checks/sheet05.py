@@ -19,6 +19,7 @@ from tripletlib.checks.answers import (
 
 JUNK = -1  # the pid of a bad box
 ERRORS_ASKED = 20
+_People = tuple[np.ndarray, np.ndarray]  # embeddings [N, D], and whose they are [N]
 
 
 @exercise("05.1", "The browser's panel *Why?* shows these two pictures for every query.")
@@ -180,6 +181,11 @@ def check_threshold(answer: Answer) -> None:
         np.isclose(moved, threshold),
         "the threshold moves when the test people change: it was tuned on them",
     )
+    _check_rate(threshold, validation, rate)
+    _check_shares(threshold, false, found, test)
+
+
+def _check_rate(threshold: float, validation: _People, rate: float) -> None:
     same, different = _pairs(validation)
     accepted = np.mean(different <= threshold)
     of_all = np.mean(np.concatenate([same, different]) <= threshold)
@@ -200,6 +206,9 @@ def check_threshold(answer: Answer) -> None:
         f"only {accepted:.2%} of the validation pairs of different people are accepted: a larger "
         "threshold finds more",
     )
+
+
+def _check_shares(threshold: float, false: float, found: float, test: _People) -> None:
     same, different = _pairs(test)
     matched, there = (float(np.mean(part <= threshold)) for part in (different, same))
     agree(false, matched, {}, f"{matched:.2%} of the test's false pairs match, not {false:.2%}")
@@ -213,7 +222,7 @@ def check_threshold(answer: Answer) -> None:
     agree(found, there, misreadings, f"{there:.2%} of the true pairs are found, not {found:.2%}")
 
 
-def _people(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+def _people(seed: int, noise: float) -> _People:
     """Embeddings [120, 6] of 30 people, and whose they are."""
     random = np.random.default_rng(seed)
     pids = np.repeat(np.arange(30), 4)
@@ -221,7 +230,7 @@ def _people(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     return centres[pids] + noise * 0.6 * random.normal(size=(120, 6)), pids
 
 
-def _pairs(people: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(people: _People) -> tuple[np.ndarray, np.ndarray]:
     """Distances of all pairs of one person's pictures, and of different people's."""
     embeddings, pids = people
     first, second = np.triu_indices(len(pids), 1)
