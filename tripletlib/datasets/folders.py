@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tripletlib.runtime import data_root
 
-# Left by file managers and network drives, beside hidden files and copies
-_STRAY = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"}
-_STRAY |= {"$recycle.bin", "system volume information"}
+# Left by file managers and network drives
+_LEFT_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", ".ds_store", ".directory"}
+_LEFT_FOLDERS = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 _ABANDONED_AFTER = 3600  # seconds, where no lock tells whether the writer still lives
 
 
@@ -46,8 +46,14 @@ def printable(text: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(text))
 
 
+def is_left_by_file_manager(name: str) -> bool:
+    """Whether a file manager writes a file of this name by itself: nobody misses it."""
+    return name.startswith("._") or name.lower() in _LEFT_FILES
+
+
 def _is_stray(name: str) -> bool:
-    return name.startswith(".") or name.endswith("~") or name.lower() in _STRAY
+    ignored = name.startswith(".") or name.endswith("~") or name.lower() in _LEFT_FOLDERS
+    return ignored or is_left_by_file_manager(name)
 
 
 def _is_copy(folder: Path, name: str, names: Container[str]) -> bool:

@@ -7,13 +7,12 @@ backpack, boxes are cropped loosely, things stand in the way. Scores on it say n
 data: call it synthetic wherever they are shown.
 """
 
+import io
 import json
 import math
 import os
-import shutil
-import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,14 @@ from PIL import Image
 from tripletlib.datasets.drawn.identities import Identity
 from tripletlib.datasets.drawn.pictures import Framing, draw_person
 from tripletlib.datasets.drawn.streets import Camera
-from tripletlib.datasets.folders import resolve_root
+from tripletlib.datasets.folders import (
+    is_left_by_file_manager,
+    printable,
+    remove_abandoned,
+    replaced_folder,
+    resolve_root,
+    scan,
+)
 from tripletlib.runtime import Progress, explained_data_writing, progress_bar
 
 LOOKALIKES = 16  # identities in one outfit; about half of them are test identities
@@ -35,13 +41,12 @@ DRAWING_VERSION = 1  # raise it with every change to the drawing: older sets are
 
 
 @dataclass(frozen=True)
-class _Shot:
-    """One picture to make.
+class _Detection:
+    """One picture to draw.
 
     `pid` is -1 for junk and 0 for distractors; `person` numbers the people behind both.
     """
 
-    folder: str
     name: str
     pid: int
     person: int
@@ -50,16 +55,16 @@ class _Shot:
     number: int
 
 
-def _plan(identities: int, cameras: int, images_per_camera: int, seed: int) -> Iterator[_Shot]:
-    """Every picture of the data set, in a fixed order, with its final name."""
+def _plan(identities: int, cameras: int, images_per_camera: int, seed: int) -> Iterator[_Detection]:
+    """Every picture of the data set, in a fixed order, with its name below the root."""
     frames = [0] * cameras
     outfits = max(1, identities // LOOKALIKES)
     for folder, pid, person, camera in _cast(identities, cameras, images_per_camera, seed):
         frames[camera] += 1
         label = f"{pid:04d}" if pid >= 0 else "-1"
         box = 0 if folder == "query" else 1  # the real queries are boxed by hand, as number 00
-        name = f"{label}_c{camera + 1}s{1 + person % 6}_{frames[camera]:06d}_{box:02d}.jpg"
-        yield _Shot(folder, name, pid, person, person % outfits, camera, frames[camera])
+        name = f"{folder}/{label}_c{camera + 1}s{1 + person % 6}_{frames[camera]:06d}_{box:02d}.jpg"
+        yield _Detection(name, pid, person, person % outfits, camera, frames[camera])
 
 
 def _cast(
@@ -84,62 +89,32 @@ def _cast(
             yield "bounding_box_test", pid, stranger, k % cameras
 
 
-def _draw_shot(shot: _Shot, cameras: list[Camera], seed: int) -> Image.Image:
-    """The picture of one shot; it depends on seed and shot alone, so any order gives the same."""
-    camera = cameras[shot.camera]
+def _draw(shown: _Detection, cameras: list[Camera], seed: int) -> Image.Image:
+    """The picture of one detection; it depends on these alone, so any order gives the same."""
+    camera = cameras[shown.camera]
     who: Identity | None = Identity.draw(
-        np.random.default_rng([seed, 2, shot.person]), np.random.default_rng([seed, 5, shot.outfit])
+        np.random.default_rng([seed, 2, shown.person]),
+        np.random.default_rng([seed, 5, shown.outfit]),
     )
     # A person crosses a camera in one direction; the query comes from the gallery's walk.
-    walk = np.random.default_rng([seed, 3, shot.person, shot.camera])
-    rng = np.random.default_rng([seed, 4, shot.camera, shot.number])
+    walk = np.random.default_rng([seed, 3, shown.person, shown.camera])
+    rng = np.random.default_rng([seed, 4, shown.camera, shown.number])
     yaw = float(walk.choice(camera.yaws) + walk.normal(0, 0.2) + rng.normal(0, 0.12))
-    if shot.pid <= 0 and rng.random() < STREET_ONLY:
+    if shown.pid <= 0 and rng.random() < STREET_ONLY:
         who = None  # the detector fired at the street
-    framing = Framing.draw(rng, junk=shot.pid == -1)
+    framing = Framing.draw(rng, junk=shown.pid == -1)
     return draw_person(who, camera, rng, yaw, framing)
 
 
 def _check_settings(settings: dict[str, int]) -> dict[str, int]:
     """The settings as plain numbers; ValueError if one of them is not whole or out of range."""
-    limits = {
-        "identities": (2, 9999),
-        "cameras": (2, 9),
-        "images_per_camera": (1, 99),
-        "seed": (0, 2**32 - 1),
-        "camera_seed": (0, 2**32 - 1),
-    }
+    limits = {"identities": (2, 9999), "cameras": (2, 9), "images_per_camera": (1, 99)}
     for name, value in settings.items():
-        low, high = limits[name]
+        low, high = limits.get(name, (0, 2**32 - 1))  # the others are seeds
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole or not low <= value <= high:
             raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     return {name: int(value) for name, value in settings.items()}
-
-
-def _is_whole(root: Path, marker: dict) -> bool:
-    """Whether `root` holds the data set that `marker` describes, with no picture lost since."""
-    try:
-        if json.loads((root / MARKER).read_text()) != marker:
-            return False
-    except (OSError, ValueError):
-        return False
-    return all(
-        folder.is_dir() and sum(1 for _ in folder.glob("*.jpg")) == count
-        for folder, count in ((root / name, count) for name, count in marker["pictures"].items())
-    )
-
-
-def _refuse_foreign(root: Path) -> None:
-    """Raise FileExistsError if `root` is a file, or a folder with anything that is not ours."""
-    if not root.exists():
-        return
-    found = {path.name for path in root.iterdir()} if root.is_dir() else {root.name}
-    if found and (MARKER not in found or found - {MARKER, *FOLDERS}):
-        raise FileExistsError(
-            f"{root} holds files that are not of a synthetic data set; choose another root, or "
-            "move them away"
-        )
 
 
 def write_synthetic_market(
@@ -160,12 +135,12 @@ def write_synthetic_market(
     that takes its place at the end: an interrupted call leaves no half data set.
 
     Args:
-        root: folder to write; made if it is missing.
+        root: folder to write, made if it is missing; a relative path is meant from the data root.
         identities: people with a number, 2 to 9999.
         cameras: cameras, 2 to 9; each sees every identity.
         images_per_camera: pictures of an identity in one camera, 1 to 99; a query comes on top.
         seed: same seed and same version of Pillow, same pixels.
-        progress: see `tripletlib.progress`.
+        progress: see `tripletlib.runtime`.
         camera_seed: draws the cameras and their streets, `seed` the people; by default `seed` draws
             both. The `seed` of another set gives that set's cameras with other people before them.
 
@@ -175,80 +150,86 @@ def write_synthetic_market(
 
     Raises:
         ValueError: a setting is not a whole number in its range.
-        FileExistsError: `root` holds anything that this function did not write.
-        OSError: something cannot be written; the text names it and the way out. What `root` held
-            before is still there.
+        FileExistsError: `root` holds anything that this function did not write, or that was
+            changed since; nothing is removed then.
+        OSError: something cannot be written; the text names the way out. What `root` held before
+            is still there.
 
     Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
         ...     root = write_synthetic_market(folder + "/people", 4, 2, 1, progress="off")
         ...     sorted(path.name for path in root.iterdir())
         ['bounding_box_test', 'bounding_box_train', 'query', 'synthetic.json']
     """
-    settings = {
-        "identities": identities,
-        "cameras": cameras,
-        "images_per_camera": images_per_camera,
-        "seed": seed,
-    }
-    if camera_seed is not None:
-        settings["camera_seed"] = camera_seed
-    settings = _check_settings(settings)
+    seeds = {"seed": seed} | ({} if camera_seed is None else {"camera_seed": camera_seed})
+    sizes = {"identities": identities, "cameras": cameras, "images_per_camera": images_per_camera}
+    settings = _check_settings(sizes | seeds)
     root = resolve_root(root)
-    shots = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
-    pictures = {name: sum(shot.folder == name for shot in shots) for name in FOLDERS}
+    remove_abandoned(root)
+    plan = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
+    pictures = {name: sum(shown.name.startswith(name) for shown in plan) for name in FOLDERS}
     marker = {"drawing": DRAWING_VERSION, **settings, "pictures": pictures}
     if not _is_whole(root, marker):
         _refuse_foreign(root)
-        with _workshop(root) as workshop:
-            _write_all(workshop / "new", shots, settings, progress)
-            _write_marker(workshop / "new", marker)
-            _swap_in(workshop / "new", root, workshop / "old")
+        with explained_data_writing(root), replaced_folder(root) as folder:
+            checksums = _write_pictures(folder, plan, settings, progress)
+            text = json.dumps(marker | {"crc32": checksums}) + "\n"
+            (folder / MARKER).write_text(text, encoding="utf-8")
     return root
 
 
-@contextmanager
-def _workshop(root: Path) -> Iterator[Path]:
-    """A hidden folder beside `root`, on the same disk so that it can be renamed; removed again."""
-    with explained_data_writing(root.parent):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        yield workshop
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _write_all(
-    folder: Path, shots: list[_Shot], settings: dict[str, int], progress: Progress
-) -> None:
+def _write_pictures(
+    folder: Path, plan: list[_Detection], settings: dict[str, int], progress: Progress
+) -> list[int]:
+    """Draws and writes the pictures; returns the CRC-32 of each file."""
     count, seed = settings["cameras"], settings["seed"]
     streets = settings.get("camera_seed", seed)
     cameras = [Camera.draw(k, count, np.random.default_rng([streets, 1, k])) for k in range(count)]
+    checksums = []
     for name in FOLDERS:
-        with explained_data_writing(folder / name):
-            (folder / name).mkdir(parents=True)
-    with progress_bar(len(shots), "image", progress, desc="drawing synthetic people") as bar:
-        for shot in shots:
-            picture, file = _draw_shot(shot, cameras, seed), folder / shot.folder / shot.name
-            with explained_data_writing(file):
-                picture.save(file, quality=88)
+        (folder / name).mkdir()
+    with progress_bar(len(plan), "image", progress, desc="drawing synthetic people") as bar:
+        for shown in plan:
+            jpeg = io.BytesIO()
+            _draw(shown, cameras, seed).save(jpeg, "JPEG", quality=88)
+            (folder / shown.name).write_bytes(jpeg.getvalue())
+            checksums.append(zlib.crc32(jpeg.getvalue()))
             bar.update()
+    return checksums
 
 
-def _write_marker(folder: Path, marker: dict) -> None:
-    with explained_data_writing(folder / MARKER):
-        (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+def _read_marker(root: Path) -> tuple[dict, dict[str, int | None]]:
+    """What says how a set was drawn, and its files with their CRC-32 if known; else both empty."""
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        shape = (marker[name] for name in ("identities", "cameras", "images_per_camera", "seed"))
+        names = [shown.name for shown in _plan(*shape)]
+        checksums = marker.pop("crc32", [None] * len(names))
+        return marker, dict(zip(names, checksums, strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, {}
 
 
-def _swap_in(new: Path, root: Path, old: Path) -> None:
-    """Put the finished folder in `root`'s place; if that fails, what was there comes back."""
-    with explained_data_writing(root):
-        if root.exists():
-            root.rename(old)
-        try:
-            new.rename(root)
-        except BaseException:
-            if old.exists():
-                old.rename(root)
-            raise
+def _is_whole(root: Path, marker: dict) -> bool:
+    """Whether `root` holds the data set that `marker` describes, with no picture lost or added."""
+    found, files = _read_marker(root)
+    if found != marker:
+        return False
+    folders = [root / name for name in FOLDERS if (root / name).is_dir()]
+    return {f"{folder.name}/{one.name}" for folder in folders for one in scan(folder)} == {*files}
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raises FileExistsError if `root` holds anything that was not drawn, or was changed since."""
+    _, files = _read_marker(root)
+    for path in sorted(root.rglob("*")) if root.is_dir() else [root] * root.exists():
+        name = path.relative_to(root).as_posix()
+        ours = name in FOLDERS or (files and name == MARKER) or is_left_by_file_manager(path.name)
+        if name in files and path.is_file():
+            ours = files[name] in (None, zlib.crc32(path.read_bytes()))
+        if not ours:
+            raise FileExistsError(
+                f"{printable(path)} was not drawn with the set in {printable(root)}, which would "
+                "be replaced; choose another root, or move it away"
+            )
