@@ -1,7 +1,5 @@
-import builtins
 import csv
 import errno
-import logging
 import math
 import os
 
@@ -89,23 +87,6 @@ def test_a_new_log_replaces_the_earlier_one(tmp_path):
             record(history, steps)
     assert len(History.load(tmp_path)) == 20
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-
-
-def test_without_tensorboard_one_notice_and_the_file(tmp_path, monkeypatch, caplog):
-    real_import = builtins.__import__
-
-    def without_tensorboard(name, *args, **kwargs):
-        if name.startswith(("tensorboard", "torch.utils.tensorboard")):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_tensorboard)
-    with caplog.at_level(logging.WARNING), History(tmp_path) as history:
-        record(history, 5)
-    assert len(caplog.records) == 1
-    assert "history.csv only" in caplog.text
-    assert len(History.load(tmp_path)) == 5
-    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_recent_leaves_out_cells_without_a_value():

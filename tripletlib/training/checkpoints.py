@@ -1,4 +1,4 @@
-"""Saves training so that it survives: atomic files, the newest good one, no pickled code."""
+"""Checkpoints: written atomically, checked when they are read, free of code that could run."""
 
 import logging
 import zipfile
@@ -18,7 +18,7 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Writes `step_00000100.pt` in one piece: whoever looks sees all of it or nothing.
+    """Writes a checkpoint such as `step_00000100.pt` atomically, and waits until it is on the disk.
 
     Args:
         folder: the run's `checkpoints/`, made when missing.

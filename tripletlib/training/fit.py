@@ -1,8 +1,4 @@
-"""Trains any embedding network with a triplet loss, and goes on where it was stopped.
-
-`python -m tripletlib train notebooks/params/03_market1501_original.yaml` trains for person
-re-identification without Jupyter, from the file that notebook 03 reads.
-"""
+"""Trains any embedding network with a triplet loss, and goes on where it was stopped."""
 
 import math
 import random
@@ -28,7 +24,7 @@ from tripletlib.runtime import (
 from tripletlib.training.history import MEAN_LOSS_EVERY, History
 from tripletlib.training.run_folder import Resume, RunKeeper
 from tripletlib.training.settings import TrainingSettings
-from tripletlib.training.step import StepResult, Trainer
+from tripletlib.training.step import Trainer
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -40,7 +36,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 COLLAPSE_STEPS = 200
-COLLAPSE_DISTANCE = 1e-4  # packed embeddings farther apart than this were seen to come out again
+COLLAPSE_DISTANCE = 1e-4  # embeddings packed less densely than this were seen to spread again
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,10 @@ class EpochReport:
 
 
 def has_collapsed(history: History, margin: Margin) -> bool:
-    """Whether the embeddings have long lain in one point.
+    """Whether all embeddings have been nearly one point for the last 200 steps.
 
-    All distances are then 0, so the loss is the margin (ln 2 for the soft margin), every triplet is
-    active, and no gradient says which way is out.
-
-    Args:
-        history: the log so far.
-        margin: the loss's margin.
-
-    Returns:
-        True if for the last 200 steps the loss was within 1 % of that value with all triplets
-        active.
+    All distances are then 0, so the loss is the margin (ln 2 for the soft margin) and every triplet
+    is active: here within 1 % at each of these steps.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
@@ -117,11 +105,10 @@ class EpochReporter:
         progress: Progress,
         first_step: int = 1,
     ) -> None:
-        batch_size = settings.identities * settings.images_per_identity
         self._model, self._callbacks = model, callbacks
         self._steps, self._margin = settings.steps, settings.margin
         self._collapse_noted = False
-        self._per_epoch = settings.steps_per_epoch or math.ceil(images / batch_size)
+        self._per_epoch = settings.steps_per_epoch or math.ceil(images / settings.batch_size)
         self._lines = resolve_progress(progress) == "lines"
         self._bar = progress_bar(
             settings.steps, "step", progress, desc="training", initial=first_step - 1
@@ -151,7 +138,7 @@ class EpochReporter:
         )
         self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
         if self._lines:
-            with suppress(BrokenPipeError):  # whoever read it has died; the training has not
+            with suppress(BrokenPipeError):  # the reading process has died
                 print(report, flush=True)
         for callback in self._callbacks:
             callback(report)
@@ -240,8 +227,8 @@ def fit(
     _check(images, labels)
     processes = current_processes()
     trainer = Trainer(model, images, labels, settings, processes)
-    keeper = RunKeeper(trainer, run_folder, checkpoint_every, parameters)
-    rows = keeper.prepare(resume)
+    keeper = RunKeeper(trainer, run_folder, checkpoint_every, resume, parameters)
+    rows = keeper.prepare()
     if rows is None and first_weights is not None:
         first_weights()
     if not processes.is_first:
@@ -250,43 +237,23 @@ def fit(
     reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
     with History(run_folder, rows=rows) as history, reporter, StopRequest() as stop:
         for step in range(first, settings.steps + 1):
-            _record(trainer.take_step(), step, settings, keeper, history)
+            rate, result = settings.learning_rate_at(step), trainer.take_step()
+            if not math.isfinite(result.loss):
+                raise NonFiniteLossError(
+                    f"the loss is {result.loss} at step {step} (learning rate {rate:.2e}); "
+                    f"{keeper.last_checkpoint()}. Lower learning_rate, or look for NaN and "
+                    "infinite values in the network's output"
+                )
+            history.record(step=step, learning_rate=rate, metric=settings.metric, **vars(result))
             if processes.is_first:
                 reporter.step_done(step, history)
             # Read once, and agreed on: a Ctrl-C behind this line waits for a step.
             stopping = processes.any(stop.requested)
             keeper.step_done(history, stopping)
             if stopping:
-                raise TrainingInterrupted(keeper.farewell(step))
+                raise TrainingInterrupted(keeper.stopped(step))
     model.eval()
     return history
-
-
-def _record(
-    result: StepResult,
-    step: int,
-    settings: TrainingSettings,
-    keeper: RunKeeper,
-    history: History,
-) -> None:
-    if not math.isfinite(result.loss):
-        raise NonFiniteLossError(_advice(result.loss, step, settings, keeper))
-    history.record(
-        step=step,
-        learning_rate=settings.learning_rate_at(step),
-        loss=result.loss,
-        active_fraction=result.active_fraction,
-        embeddings=result.embeddings,
-        metric=settings.metric,
-    )
-
-
-def _advice(loss: float, step: int, settings: TrainingSettings, keeper: RunKeeper) -> str:
-    return (
-        f"the loss is {loss} at step {step} (learning rate {settings.learning_rate_at(step):.2e}); "
-        f"{keeper.last()}. Lower learning_rate, or look for NaN and infinite values in the "
-        "network's output"
-    )
 
 
 def _check(images: np.ndarray, labels: np.ndarray) -> None:

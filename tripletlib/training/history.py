@@ -1,10 +1,8 @@
 """What training writes down: every step in a CSV file, and the same for TensorBoard."""
 
 import csv
-import logging
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 import numpy as np
@@ -30,17 +28,19 @@ COLUMNS = (
 class History:
     """The log of a training run, in memory and, given a folder, on disk.
 
-    Columns: `step`, `learning_rate`, `loss`, `active_fraction` at every step; `mean_loss_100`,
-    the mean loss of the last 100 steps, at every 100th; and every `detail_every` steps the 0, 5,
-    50, 95 and 100 percentiles over the batch of the embedding norms (`norm_p0` ...), the embedding
-    entries (`entry_p0` ...) and all pairwise distances (`distance_p0` ...). A cell without a value
-    is empty in the file and NaN in memory.
+    Columns: `step`, `learning_rate`, `loss` and `active_fraction` at every step; `mean_loss_100`,
+    the mean loss of the last 100 steps, at every 100th; every `detail_every` steps the 0, 5, 50, 95
+    and 100 percentiles over the batch of the embeddings' norms (`norm_p0` ...) and entries
+    (`entry_p0` ...) and of all pairwise distances (`distance_p0` ...). A cell without a value is
+    empty in the file and NaN in memory.
 
     Args:
-        folder: run folder; an earlier log in it is replaced. Without one nothing is written.
+        folder: run folder for `history.csv` and `tensorboard/`; None writes nothing.
         detail_every: steps between two rows with percentiles.
-        rows: what `rows` gave when the run was saved: the log goes on behind it, and whatever the
-            files hold beyond it is cut off.
+        rows: the log so far, as `rows` gave it; what the files hold beyond it is removed.
+
+    Raises:
+        OSError: a file cannot be written; the message names it and the way out.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D, for the percentiles; the original
@@ -54,26 +54,29 @@ class History:
         self._rows: list[list[float]] = [] if rows is None else rows.tolist()
         self._file: TextIO | None = None
         self._board: Any = None
-        try:
-            self._open(folder)
-        except OSError:
-            self.close()
-            raise
-
-    def _open(self, folder: Path | None) -> None:
         if folder is not None:
-            self._path = folder / "history.csv"
-            with explained_writing(self._path):
-                with (
-                    atomic_write(self._path) as unfinished,
-                    unfinished.open("w", newline="", encoding="utf-8") as stream,
-                ):
-                    csv.writer(stream).writerows([COLUMNS, *map(_cells, self._rows)])
-                self._file = self._path.open("a", newline="", encoding="utf-8")
-                self._writer = csv.writer(self._file)
-            self._board_folder = folder / "tensorboard"
-            with explained_writing(self._board_folder):
-                self._board = _open_tensorboard(self._board_folder, behind=len(self._rows))
+            self._path, self._board_folder = folder / "history.csv", folder / "tensorboard"
+            try:
+                self._open()
+            except OSError:
+                self.close()
+                raise
+
+    def _open(self) -> None:
+        with explained_writing(self._board_folder):
+            taken = len(self._rows)
+            if not taken:  # an earlier run's events would be drawn into the same curves
+                shutil.rmtree(self._board_folder, ignore_errors=True)
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+            self._board = SummaryWriter(str(self._board_folder), purge_step=taken + 1)
+        with explained_writing(self._path):
+            with (
+                atomic_write(self._path) as unfinished,
+                unfinished.open("w", newline="", encoding="utf-8") as stream,
+            ):
+                csv.writer(stream).writerows([COLUMNS, *map(_cells, self._rows)])
+            self._file = self._path.open("a", newline="", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -137,12 +140,18 @@ class History:
             "active_fraction": active_fraction,
         }
         if step % MEAN_LOSS_EVERY == 0:
-            row[f"mean_loss_{MEAN_LOSS_EVERY}"] = self._mean_loss_with(loss)
-            self._write_histograms(step, embeddings)
+            earlier = self["loss"][-(MEAN_LOSS_EVERY - 1) :]
+            row[f"mean_loss_{MEAN_LOSS_EVERY}"] = float(np.mean([*earlier, loss]))
         if step % self.detail_every == 0:
             row |= _spread_percentiles(embeddings.detach(), metric)
         self._rows.append([float(value) for value in row.values()])
-        self._write(step, row)
+        if self._file is not None:
+            with explained_writing(self._path):
+                csv.writer(self._file).writerow(_cells(self._rows[-1]))
+                if step % MEAN_LOSS_EVERY == 0:
+                    self._file.flush()
+            with explained_writing(self._board_folder):
+                self._show(step, row, embeddings)
 
     def close(self) -> None:
         """Closes the files; the columns stay readable."""
@@ -156,36 +165,17 @@ class History:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _mean_loss_with(self, loss: float) -> float:
-        earlier = self["loss"][-(MEAN_LOSS_EVERY - 1) :]
-        return float((earlier.sum() + loss) / (len(earlier) + 1))
-
-    def _write(self, step: int, row: dict[str, float]) -> None:
-        if self._file is not None:
-            with explained_writing(self._path):
-                self._writer.writerow(_cells(self._rows[-1]))
-                if step % MEAN_LOSS_EVERY == 0:
-                    self._file.flush()
-        if self._board is not None:
-            with explained_writing(self._board_folder):
-                for name, value in row.items():
-                    if name != "step" and not np.isnan(value):
-                        self._board.add_scalar(name.replace("_p", "/p"), value, step)
-
-    def _write_histograms(self, step: int, embeddings: Tensor) -> None:
-        if self._board is not None:
+    def _show(self, step: int, row: dict[str, float], embeddings: Tensor) -> None:
+        for name, value in row.items():
+            if name != "step" and not np.isnan(value):
+                self._board.add_scalar(name.replace("_p", "/p"), value, step)
+        if step % MEAN_LOSS_EVERY == 0:
             values = embeddings.detach().float().cpu()
-            with explained_writing(self._board_folder):
-                self._board.add_histogram("embedding_entries", values, step)
-                self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
+            self._board.add_histogram("embedding_entries", values, step)
+            self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
 
 
 def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:
@@ -209,17 +199,3 @@ def _percentiles(values: Tensor) -> list[float]:
 def _cells(row: list[float]) -> list[float | str]:
     step, *values = row
     return [int(step), *("" if np.isnan(value) else value for value in values)]
-
-
-def _open_tensorboard(folder: Path, behind: int) -> Any:
-    if not behind:
-        # Event files pile up: an earlier run's would be drawn into the same curves.
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logging.getLogger("tripletlib").warning(
-            "tensorboard is not installed: the history goes to history.csv only"
-        )
-        return None
-    return SummaryWriter(str(folder), purge_step=behind + 1 if behind else None)

@@ -32,10 +32,11 @@ class RunKeeper:
         trainer: what is saved and brought back.
         run_folder: the run's folder; None writes nothing.
         every: steps between two checkpoints; None saves none.
+        resume: see `fit`.
         parameters: what else decided the run, for `config.yaml`.
 
     Raises:
-        ValueError: checkpoints without a run folder, or `every` < 1.
+        ValueError: checkpoints without a run folder, `every` < 1, or another word for `resume`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RunKeeper:
         trainer: Trainer,
         run_folder: Path | None,
         every: int | None,
+        resume: Resume,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         if every is not None and (run_folder is None or every < 1):
@@ -50,46 +52,39 @@ class RunKeeper:
                 f"checkpoint_every must be at least 1 and needs a run_folder, got {every} and "
                 f"{run_folder}"
             )
-        self._trainer, self._run_folder, self._every = trainer, run_folder, every
-        self._parameters = dict(parameters or {})
-        self._resume: Resume = False
-
-    @property
-    def _folder(self) -> Path | None:
-        return None if self._run_folder is None else self._run_folder / "checkpoints"
-
-    def prepare(self, resume: Resume) -> Tensor | None:
-        """Brings back the newest good checkpoint or clears the folder; returns the history."""
         if resume not in (True, False, "unfinished"):
             raise ValueError(f"resume must be True, False or 'unfinished', got {resume!r}")
-        self._resume = resume
-        if self._folder is None or self._run_folder is None:
+        self._trainer, self._run_folder, self._every = trainer, run_folder, every
+        self._resume, self._parameters = resume, parameters
+
+    def prepare(self) -> Tensor | None:
+        """Brings back the newest good checkpoint or clears the folder; returns the history."""
+        run_folder = self._run_folder
+        if run_folder is None:
             return None
-        run_folder, folder = self._run_folder, self._folder
         # The other processes may not even see the first one's disk.
-        state = self._trainer.processes.from_first(lambda: self._open(run_folder, folder))
+        state = self._trainer.processes.from_first(lambda: self._open(run_folder))
         if state is None:
             return None
         self._trainer.load_state_dict(state)
         return state["history"]
 
-    def _open(self, run_folder: Path, folder: Path) -> dict[str, Any] | None:
-        processes = self._trainer.processes
+    def _open(self, run_folder: Path) -> dict[str, Any] | None:
+        processes, folder = self._trainer.processes, run_folder / "checkpoints"
         # What torchrun starts again after a process died goes on, whatever was asked for.
         resume: Resume = True if processes.begun_before(run_folder) else self._resume
         state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
-        if state is not None and resume == "unfinished" and _is_finished(state):
+        if state and resume == "unfinished" and state["step"] >= state["settings"]["steps"]:
             state = None
-        if state is not None:
+        if state:
             self._check_settings(state["settings"])
-        else:
-            # Otherwise an earlier run's checkpoints and embeddings could be taken for this run's.
-            for file in (*folder.glob("step_*"), *run_folder.glob("embeddings/*.npz")):
-                file.unlink()
-        for file in folder.glob(".step_*"):  # left by a process that was killed as it wrote
+        stale = [*folder.glob(".step_*")]  # left by a process that was killed as it wrote
+        if not state:  # an earlier run's files must not be taken for this run's
+            stale += [*folder.glob("step_*"), *run_folder.glob("embeddings/*.npz")]
+        for file in stale:
             file.unlink()
-        if state is None or not (run_folder / "config.yaml").is_file():
-            write_config(self._trainer, run_folder, self._parameters)
+        if not state or not (run_folder / "config.yaml").is_file():
+            self._write_config(run_folder / "config.yaml")
         processes.note_begun(run_folder)
         return state
 
@@ -104,79 +99,61 @@ class RunKeeper:
 
     def step_done(self, history: History, stopping: bool) -> None:
         """Saves a checkpoint when one is due, and before training stops."""
-        if self._every is None or self._folder is None:
+        step, run_folder = self._trainer.steps_taken, self._run_folder
+        if self._every is None or run_folder is None:
             return
-        step = self._trainer.steps_taken
         if stopping or step % self._every == 0 or step == self._trainer.settings.steps:
-            folder = self._folder
-            self._trainer.processes.from_first(lambda: self._save(folder, step, history))
+            self._trainer.processes.from_first(
+                lambda: save_checkpoint(
+                    run_folder / "checkpoints",
+                    step,
+                    {**self._trainer.state_dict(), "history": history.rows()},
+                )
+            )
 
-    def _save(self, folder: Path, step: int, history: History) -> None:
-        state = {**self._trainer.state_dict(), "history": history.rows()}
-        save_checkpoint(folder, step, state)
-
-    def last(self) -> str:
+    def last_checkpoint(self) -> str:
         """Names the newest checkpoint for a message."""
-        steps = [] if self._folder is None else checkpoint_steps(self._folder)
-        return (
-            f"the last checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint"
-        )
+        folder = self._run_folder
+        steps = [] if folder is None else checkpoint_steps(folder / "checkpoints")
+        return f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
 
-    def farewell(self, step: int) -> str:
-        """What to tell whoever interrupted."""
+    def stopped(self, step: int) -> str:
+        """Says to whoever stopped the training where it stands, and how to go on."""
         if self._every is None:
             return f"stopped after step {step:,}; nothing was saved (checkpoint_every is None)"
         how = "" if self._resume else " with resume=True"
         return f"stopped after step {step:,}, which is saved; run it again{how} to go on"
 
-
-def write_config(trainer: Trainer, run_folder: Path, parameters: Mapping[str, Any]) -> None:
-    """Writes to `config.yaml` of a run folder what the run's numbers rest on.
-
-    Settings, network, data, machine, versions, and the day on which it began.
-
-    Args:
-        trainer: the training as it begins.
-        run_folder: the folder; it is made when missing.
-        parameters: written as `experiment`, unless empty.
-
-    Raises:
-        OSError: it cannot be written; the message names the file and the way out.
-    """
-    description = {
-        "training": trainer.settings.model_dump(),
-        "network": {
-            "class": type(trainer.model).__name__,
-            "parameters": sum(weights.numel() for weights in trainer.model.parameters()),
-        },
-        "data": trainer.data_description(),
-        "machine": {
-            **describe_machine(trainer.device),
-            "precision": str(trainer.dtype).removeprefix("torch."),
-            "processes": trainer.processes.count,
-        },
-        "versions": {
-            "tripletlib": _own_version(),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
-        "started": date.today(),
-        **({"experiment": dict(parameters)} if parameters else {}),
-    }
-    file = run_folder / "config.yaml"
-    with (
-        explained_writing(file),
-        atomic_write(file) as unfinished,
-        unfinished.open("w", encoding="utf-8") as stream,
-    ):
-        yaml.safe_dump(description, stream, sort_keys=False)
-
-
-def _first_other_layer(saved: dict[str, Any], wanted: dict[str, Any]) -> str:
-    names = [name for name in {**saved, **wanted} if saved.get(name) != wanted.get(name)]
-    was, now = (layers.get(names[0], "not there") for layers in (saved, wanted))
-    return f"the network has other layers, first {names[0]}: its shape was {was}, is {now}"
+    def _write_config(self, file: Path) -> None:
+        """Writes what the run's numbers rest on, and the day on which it began."""
+        trainer = self._trainer
+        description = {
+            "training": trainer.settings.model_dump(),
+            "network": {
+                "class": type(trainer.model).__name__,
+                "parameters": sum(weights.numel() for weights in trainer.model.parameters()),
+            },
+            "data": trainer.data_description(),
+            "machine": {
+                **describe_machine(trainer.device),
+                "precision": str(trainer.dtype).removeprefix("torch."),
+                "processes": trainer.processes.count,
+            },
+            "versions": {
+                "tripletlib": _own_version(),
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+            },
+            "started": date.today(),
+            **({"experiment": dict(self._parameters)} if self._parameters else {}),
+        }
+        with (
+            explained_writing(file),
+            atomic_write(file) as unfinished,
+            unfinished.open("w", encoding="utf-8") as stream,
+        ):
+            yaml.safe_dump(description, stream, sort_keys=False)
 
 
 def _own_version() -> str:
@@ -186,15 +163,14 @@ def _own_version() -> str:
         return "not installed"
 
 
-def _is_finished(state: dict[str, Any]) -> bool:
-    return state["step"] >= state["settings"]["steps"]
-
-
 def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    if saved["model"] != wanted["model"]:
-        return [_first_other_layer(saved["model"], wanted["model"])]
+    was, now = saved["model"], wanted["model"]
+    for name in {**was, **now}:
+        if was.get(name) != now.get(name):
+            shapes = f"was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
+            return [f"the network has other layers, first {name}: its shape {shapes}"]
     return [
         f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}"
-        for key in sorted({*saved, *wanted} - {"model"})
+        for key in sorted({*saved, *wanted})
         if saved.get(key) != wanted.get(key)
     ]

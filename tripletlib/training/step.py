@@ -74,16 +74,12 @@ class Trainer:
             keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
-        # Not compiled: with torch.compile a step in bfloat16 took 1.19 times as long for LuNet (B =
-        # 128, 64x32, two cores: 0.72 against 0.61 s) and 1.26 times for MnistNet (one core), behind
-        # a minute of compiling. On a GPU neither that nor CUDA graphs were measured.
+        # Not compiled: on a CPU a step under torch.compile took 1.2 times as long.
         self.network = processes.replica(model)
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
         self.images = torch.as_tensor(images).to(self.device)
         self.labels = torch.as_tensor(labels).to(self.device)
-        # Fused, all weights are updated in one pass over memory: on a CPU core LuNet's 5 million
-        # in 4 instead of 19 ms, and at a quarter of its width in 0.7 instead of 4.0.
-        fused = self.device.type in ("cpu", "cuda")
+        fused = self.device.type in ("cpu", "cuda")  # one pass over memory for all weights
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=settings.learning_rate, fused=fused
         )
