@@ -169,7 +169,8 @@ class Playground(NotebookWidget):
         self.text = ipywidgets.HTML()
         for name, control in self.controls.items():
             control.add_class(f"playground-{name}")
-        self.text.add_class("playground-text")
+        for name in ("playground-text", "announced"):
+            self.text.add_class(name)
         for name in ("anchor", "margin", "soft"):
             self.controls[name].observe(self.guarded(lambda _: self._take_controls()), "value")
         for name in ("x", "y"):

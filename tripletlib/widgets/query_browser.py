@@ -121,6 +121,7 @@ class QueryBrowser(NotebookWidget):
         body = _row("body", [left, right])
         self.widget.children = [_part("title", title), header, controls, body]
         self.widget.add_class("browser")
+        self.facts.add_class("announced")
 
     def _bottom(self) -> ipywidgets.Widget:
         why = heading("Why?", "Nearest wrong and farthest right answer")
@@ -260,8 +261,10 @@ class QueryList:
         self.earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries")
         self.later = ipywidgets.Button(icon="chevron-right", tooltip="later queries")
         self._position = ipywidgets.HTML()
-        for name in ("order", "camera", "person"):
+        tooltips = {"order": "order of the queries", "camera": "camera", "person": "person"}
+        for name, tooltip in tooltips.items():
             control = _part(name, getattr(self, name))
+            control.tooltip = tooltip
             control.observe(self._owner.guarded(lambda _: self._sort()), "value")
         self.earlier.on_click(self._owner.guarded(lambda _: self._turn(-PAGE)))
         self.later.on_click(self._owner.guarded(lambda _: self._turn(PAGE)))

@@ -1,5 +1,23 @@
 // The line in which a widget talks to its reader. It also keeps keys typed in the widget from
-// JupyterLab, which would delete or insert cells.
+// JupyterLab, which would delete or insert cells, and names controls for screen readers: ipywidgets
+// ties no label to a slider's handle and no tooltip to a select.
+
+const CONTROLS = "select, input, button, .noUi-handle";
+
+function name(widget) {
+  for (const control of widget.querySelectorAll(CONTROLS)) {
+    const part = control.closest(".jupyter-widgets");
+    const label = part?.querySelector(":scope > .widget-label")?.textContent;
+    const text = label || part?.title || control.title;
+    if (text && !control.closest("label") && !control.hasAttribute("aria-label"))
+      control.setAttribute("aria-label", text);
+  }
+  for (const figure of widget.querySelectorAll(".bqplot"))
+    for (const drawing of figure.querySelectorAll("svg"))
+      drawing.setAttribute("aria-label", figure.title || "plot");
+  // Read aloud when it changes.
+  widget.querySelector(".announced .widget-html-content")?.setAttribute("aria-live", "polite");
+}
 
 function render({ model, el }) {
   el.classList.add("message-line");
@@ -18,11 +36,23 @@ function render({ model, el }) {
     event.target.dataset.lmSuppressShortcuts = "true";
   };
   const names = ["pointerdown", "focusin"];
-  for (const name of names) document.addEventListener(name, guard, true);
+  for (const event of names) document.addEventListener(event, guard, true);
+  // The rest of the widget is drawn later, and piece by piece.
+  const named = new MutationObserver(() => name(el.closest(".tripletlib-widget")));
+  const attached = new ResizeObserver(() => {
+    const widget = el.closest(".tripletlib-widget");
+    if (!widget) return;
+    name(widget);
+    named.observe(widget, { childList: true, subtree: true });
+    attached.disconnect();
+  });
+  attached.observe(el);
   model.on("change:text change:role", draw);
   draw();
   return () => {
-    for (const name of names) document.removeEventListener(name, guard, true);
+    named.disconnect();
+    attached.disconnect();
+    for (const event of names) document.removeEventListener(event, guard, true);
     model.off("change:text change:role", draw);
   };
 }
