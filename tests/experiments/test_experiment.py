@@ -170,11 +170,9 @@ def test_weights_come_back_from_a_checkpoint():
     assert ours.load_weights(again) == 6
     trained = model.cpu().state_dict()
     assert all(value.equal(trained[name]) for name, value in again.state_dict().items())
-    assert ours.load_weights(again, checkpoint_step=4) == 4
+    assert ours.replace(checkpoint_step=4).load_weights(again) == 4
     with pytest.raises(CheckpointError, match="steps there: 4, 6"):
-        ours.load_weights(again, checkpoint_step=5)
-    early = ours.replace(checkpoint_step=4)
-    assert [early.load_weights(again), early.load_weights(again, checkpoint_step=0)] == [4, 6]
+        ours.replace(checkpoint_step=5).load_weights(again)
 
 
 def test_a_training_without_jupyter_needs_nothing_of_it(write):

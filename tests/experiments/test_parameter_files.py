@@ -224,7 +224,7 @@ def test_what_is_read_means_the_same_everywhere(write, text, changed, monkeypatc
     file, seen = write(text), []
     wanted = with_defaults(changed)
     assert Experiment.from_file(file) == wanted
-    monkeypatch.setattr(train, "run", lambda experiment, embed: seen.append(experiment))
+    monkeypatch.setattr(Experiment, "run", lambda experiment, embed: seen.append(experiment))
     assert train.main([str(file)]) == 0
     assert seen == [wanted]
     notebook, parameters = runner.read_parameters(file)

@@ -65,7 +65,7 @@ def test_each_augmentation_and_checkpoint_is_scored_for_itself(trained):
     scores = list(score_run(trained, ("5crops", "none"), progress="off"))
     assert [score.tta for score in scores] == ["5crops", "5crops", "none", "none"]
     assert tables(trained)[0].tta == "none"
-    early = next(score_run(trained.replace(tta="none"), checkpoint_step=4, progress="off"))
+    early = next(score_run(trained.replace(tta="none", checkpoint_step=4), progress="off"))
     assert early.step == 4
     assert early.map != scores[2].map
 

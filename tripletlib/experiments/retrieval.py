@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tripletlib.datasets import write_synthetic_market
-from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation, embed
+from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
-from tripletlib.runtime import REPOSITORY, Progress, choose_device, data_root, run_folder
+from tripletlib.runtime import REPOSITORY, Progress, atomic_write, choose_device, run_folder
 from tripletlib.training import CheckpointError
 
 SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
@@ -82,9 +82,13 @@ def open_retrieval(
     """
     if trained_with:
         experiment = Experiment.from_file(_find_parameters(trained_with))
+        if checkpoint_step:
+            experiment = experiment.replace(checkpoint_step=checkpoint_step)
         model = experiment.make_model()
-        step = experiment.load_weights(model, checkpoint_step or None)
-        name = f"{_kind(experiment)}, LuNet after {step:,} steps"
+        step = experiment.load_weights(model)
+        synthetic = experiment.dataset == "synthetic"
+        kind = "drawn pedestrians (synthetic)" if synthetic else experiment.dataset_root
+        name = f"{kind}, LuNet after {step:,} steps"
     else:
         model, description = load_pretrained()
         experiment, step = _shipped_experiment(description, tta, progress), description["step"]
@@ -102,7 +106,7 @@ def open_retrieval(
         query_images=data.query.resized(SHOWN_SIZE),
         gallery_images=data.gallery.resized(SHOWN_SIZE),
         image_size=experiment.image_size,
-        embed=partial(embed, model, tta=experiment.tta, precision=experiment.precision),
+        embed=partial(experiment.embed, model),
     )
 
 
@@ -110,29 +114,28 @@ def _shipped_experiment(
     description: dict[str, Any], tta: TestTimeAugmentation, progress: Progress
 ) -> Experiment:
     """Draws the people to be found; the run folder only keeps their embeddings."""
-    root = data_root() / "synthetic_shipped"
-    write_synthetic_market(
-        root, SHIPPED_IDENTITIES, seed=SHIPPED_SEED, progress=progress, camera_seed=0
-    )
     height, width = description["image_size"]
     weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
-    return Experiment(
+    experiment = Experiment(
         run_name=f"shipped/{weights}-{tta}",
         dataset="market1501",
-        dataset_root=str(root),
+        dataset_root="synthetic_shipped",
         image_height=height,
         image_width=width,
         tta=tta,
     )
-
-
-def _kind(experiment: Experiment) -> str:
-    synthetic = experiment.dataset == "synthetic"
-    return "drawn pedestrians (synthetic)" if synthetic else experiment.dataset_root
+    write_synthetic_market(
+        experiment.dataset_root,
+        SHIPPED_IDENTITIES,
+        seed=SHIPPED_SEED,
+        progress=progress,
+        camera_seed=0,
+    )
+    return experiment
 
 
 def _find_parameters(name: str) -> Path:
-    if not name.endswith((".yaml", ".yml")):
+    if not str(name).endswith((".yaml", ".yml")):
         return run_folder(name) / "config.yaml"
     committed = REPOSITORY / "notebooks" / "params" / name
     return committed if committed.is_file() else REPOSITORY / Path(name).expanduser()
@@ -192,17 +195,13 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> No
         name: (value if name in statistics else value.half()).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
-    unfinished = file.with_suffix(".tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, unfinished, {_DESCRIPTION: json.dumps(description)})
-        unfinished.replace(file)
+        with atomic_write(file) as unfinished:
+            save_file(weights, unfinished, {_DESCRIPTION: json.dumps(description)})
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"{file} could not be written ({error}); free disk space, or name another file"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,25 +1,26 @@
-"""Scores a finished training as papers do: mAP and CMC, by views, before and after re-ranking.
+"""Scores a finished training as papers do: mAP and CMC, before and after re-ranking.
 
-`python -m tripletlib score notebooks/params/03_market1501_paper.yaml` reads the run of that file,
-needs neither Jupyter nor pictures, and leaves `scores.csv` in the run folder.
+`tripletlib score notebooks/params/03_market1501_paper.yaml` reads the run of that file, needs no
+Jupyter, and leaves `scores.csv` in the run folder.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import get_args
+
+import pandas as pd
 
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.reranking import k_reciprocal_blocks
 from tripletlib.runtime import (
-    Processes,
     Progress,
+    atomic_write,
     choose_device,
     current_processes,
     explained_writing,
@@ -29,6 +30,7 @@ from tripletlib.runtime import (
 from tripletlib.training import CheckpointError
 
 FILE_NAME = "scores.csv"
+_RERANKING = 20, 6, 0.3  # k1, k2 and lambda of Zhong et al.
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ class ScoredRun:
 def score_run(
     experiment: Experiment,
     augmentations: Sequence[TestTimeAugmentation] = (),
-    checkpoint_step: int | None = None,
-    reranking: tuple[int, int, float] = (20, 6, 0.3),
+    reranking: tuple[int, int, float] = _RERANKING,
     progress: Progress = "auto",
 ) -> Iterator[ScoredRun]:
     """Embeds queries and gallery of a finished training; scores them with and without re-ranking.
@@ -83,8 +84,6 @@ def score_run(
         experiment: what was trained; its run folder holds the checkpoints.
         augmentations: kinds of test-time augmentation; by default the experiment's own. The tables
             of the last one stay in the run folder.
-        checkpoint_step: the checkpoint to score, 0 for the newest good one; None for the
-            experiment's.
         reranking: k1, k2 and lambda.
         progress: see `tripletlib.progress`.
 
@@ -93,8 +92,7 @@ def score_run(
 
     Raises:
         CheckpointError: there is no usable checkpoint, or not the one asked for.
-        FileNotFoundError: the data set is not there.
-        ValueError: no query has a right answer, or parameters out of range.
+        ValueError: no query has a right answer, parameters out of range, or no data set.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2, for the augmentations; Zhong et al.
@@ -102,7 +100,7 @@ def score_run(
     """
     processes = current_processes()
     model = experiment.make_model()
-    step = experiment.load_weights(model, checkpoint_step)
+    step = experiment.load_weights(model)
     model.to(choose_device(experiment.device))
     data = processes.in_turn(lambda: experiment.open_dataset(progress))
     for tta in augmentations or (experiment.tta,):
@@ -123,32 +121,25 @@ def write_scores(scores: Sequence[ScoredRun], folder: Path) -> Path:
         OSError: it cannot be written; the message names the file and the way out.
     """
     file = folder / FILE_NAME
-    with explained_writing(file), file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(field.name for field in fields(ScoredRun))
-        writer.writerows(
-            [f"{cell:.6f}" if isinstance(cell, float) else cell for cell in astuple(score)]
-            for score in scores
-        )
+    with explained_writing(file), atomic_write(file) as unfinished:
+        pd.DataFrame(list(scores)).to_csv(unfinished, index=False, float_format="%.6f")
     return file
 
 
 def _re_ranked(
     query: EmbeddingTable, gallery: EmbeddingTable, reranking: tuple[int, int, float]
 ) -> RetrievalScores:
-    blocks = k_reciprocal_blocks(
-        query.embeddings, gallery.embeddings, *reranking, device=choose_device("auto")
-    )
-    labels = query.pids, gallery.pids, query.camids, gallery.camids
-    return evaluate_blocks(blocks, *labels)
+    device = choose_device("auto")
+    blocks = k_reciprocal_blocks(query.embeddings, gallery.embeddings, *reranking, device=device)
+    return evaluate_blocks(blocks, query.pids, gallery.pids, query.camids, gallery.camids)
 
 
 def _scored(
     scores: RetrievalScores, query: EmbeddingTable, gallery: EmbeddingTable, reranking: str
 ) -> ScoredRun:
-    def within(places: int) -> float:
-        return float(scores.cmc[min(places, len(scores.cmc)) - 1])
-
+    rank1, rank5, rank10 = (
+        float(scores.cmc[min(places, len(scores.cmc)) - 1]) for places in (1, 5, 10)
+    )
     return ScoredRun(
         step=query.step,
         tta=query.tta,
@@ -157,16 +148,16 @@ def _scored(
         gallery=len(gallery),
         map=scores.map,
         map_market=scores.map_market,
-        rank1=within(1),
-        rank5=within(5),
-        rank10=within(10),
+        rank1=rank1,
+        rank5=rank5,
+        rank10=rank10,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib score`; returns the exit status."""
+    """Command line of `tripletlib score`; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tripletlib score",
+        prog="tripletlib score",
         description="Score a finished training, before and after re-ranking.",
     )
     parser.add_argument("params", type=Path, help="the training's parameter file")
@@ -177,16 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=get_args(TestTimeAugmentation),
         help="kinds of test-time augmentation; the file's own by default",
     )
-    parser.add_argument("--checkpoint-step", type=int, help="0 for the newest")
-    parser.add_argument("--k1", type=int, default=20)
-    parser.add_argument("--k2", type=int, default=6)
-    parser.add_argument("--lambda-value", type=float, default=0.3)
+    parser.add_argument("--checkpoint-step", help="0 for the newest; the file's own by default")
+    for name, value in zip(("--k1", "--k2", "--lambda-value"), _RERANKING, strict=True):
+        parser.add_argument(name, type=type(value), default=value)
     options = parser.parse_args(arguments)
-    reranking = options.k1, options.k2, options.lambda_value
     try:
         experiment = Experiment.from_file(options.params)
-        with process_group() as processes:
-            _score(experiment, options.tta, options.checkpoint_step, reranking, processes)
+        if options.checkpoint_step is not None:
+            experiment = experiment.replace(checkpoint_step=options.checkpoint_step)
+        with process_group():
+            _score(experiment, options.tta, (options.k1, options.k2, options.lambda_value))
     except (OSError, ValueError, CheckpointError) as error:
         if is_first_on_machine():
             print(f"error: {error}", file=sys.stderr)
@@ -197,13 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _score(
     experiment: Experiment,
     augmentations: Sequence[TestTimeAugmentation],
-    checkpoint_step: int | None,
     reranking: tuple[int, int, float],
-    processes: Processes,
 ) -> None:
+    processes, scores = current_processes(), []
     progress: Progress = "auto" if processes.is_first else "off"
-    scores = []
-    for score in score_run(experiment, augmentations, checkpoint_step, reranking, progress):
+    for score in score_run(experiment, augmentations, reranking, progress):
         if processes.is_first:
             print(score, flush=True)
         scores.append(score)
