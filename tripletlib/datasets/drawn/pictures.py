@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tripletlib.datasets.drawn.body import draw_body
-from tripletlib.datasets.drawn.figure import Figure
+from tripletlib.datasets.drawn.body import Figure, draw_body
 from tripletlib.datasets.drawn.identities import ACCENTS, Identity, tint
 from tripletlib.datasets.drawn.streets import GROUND, HEIGHT, STREET_SIZE, WIDTH, Camera, expose
 
