@@ -120,8 +120,8 @@ def re_ranked(
         encodings.append([weights.get(j, 0.0) / total for j in images])
     averaged = []
     for i in images:
-        friends = [encodings[j] for j in ranked[i][:k2]]
-        averaged.append([math.fsum(column) / len(friends) for column in zip(*friends, strict=True)])
+        nearest = [encodings[j] for j in ranked[i][:k2]]
+        averaged.append([math.fsum(column) / len(nearest) for column in zip(*nearest, strict=True)])
     final = []
     for i, own in enumerate(averaged):
         row = []

@@ -27,15 +27,16 @@ def by_definition(k1, k2, lambda_value):
     return np.array(oracles.re_ranked(EMBEDDINGS.tolist(), k1, k2, lambda_value)[0])
 
 
-@pytest.mark.parametrize("lambda_value", LAMBDAS)
-@pytest.mark.parametrize("k2", [1, 2, 6, 12, 70])
-@pytest.mark.parametrize("k1", [1, 2, 3, 5, 6, 11, 20, 40, 70])
-def test_distances_are_those_of_the_definition(k1, k2, lambda_value):
-    expected = by_definition(k1, k2, lambda_value)
-    found = k_reciprocal(QUERY, GALLERY, k1, k2, lambda_value)
-    assert found.dtype == np.float32
-    assert found.shape == (Q, N - Q)
-    assert_allclose(found, expected[:Q, Q:], atol=1e-5)
+@pytest.mark.parametrize(
+    ("k1", "k2"),
+    [(1, 1), (1, 12), (2, 70), (3, 2), (5, 6), (6, 1), (11, 2), (20, 6), (40, 12), (70, 70)],
+)
+def test_distances_are_those_of_the_definition(k1, k2):
+    for lambda_value in LAMBDAS:
+        found = k_reciprocal(QUERY, GALLERY, k1, k2, lambda_value)
+        assert found.dtype == np.float32
+        assert found.shape == (Q, N - Q)
+        assert_allclose(found, by_definition(k1, k2, lambda_value)[:Q, Q:], atol=1e-5)
 
 
 def test_published_implementation_agrees():
@@ -138,16 +139,16 @@ def test_one_image_far_out_is_named_and_changes_no_neighbours(row, name):
         NeighbourIndex(QUERY, GALLERY).rerank_embedding(QUERY[0] * 1e20, 5, 3, 0.3)
 
 
-@pytest.mark.parametrize("lambda_value", LAMBDAS)
 @pytest.mark.parametrize("value", [0.0, 0.1, 3e4])
-def test_when_all_images_coincide(value, lambda_value):
+def test_when_all_images_coincide(value):
     query, gallery = np.full((3, 4), value, np.float16), np.full((30, 4), value, np.float16)
-    found = k_reciprocal(query, gallery, 5, 3, lambda_value)
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
-    assert (found <= 1 - lambda_value + 1e-6).all()  # the original distance is 0
     index = NeighbourIndex(query, gallery)
-    assert np.isfinite(index.rerank_embedding(query[0], 5, 3, lambda_value)).all()
+    for lambda_value in LAMBDAS:
+        found = k_reciprocal(query, gallery, 5, 3, lambda_value)
+        assert np.isfinite(found).all()
+        assert (found >= 0).all()
+        assert (found <= 1 - lambda_value + 1e-6).all()  # the original distance is 0
+        assert np.isfinite(index.rerank_embedding(query[0], 5, 3, lambda_value)).all()
 
 
 def test_duplicates_rank_before_all_others():
@@ -169,8 +170,9 @@ def test_sets_smaller_than_every_window(queries, images):
     assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("lambda_value", LAMBDAS)
-@pytest.mark.parametrize(("k1", "k2"), [(1, 1), (2, 3), (5, 2), (20, 6), (40, 12)])
+@pytest.mark.parametrize(
+    ("k1", "k2", "lambda_value"), [(1, 1, 0), (2, 3, 1), (5, 2, 0.3), (20, 6, 0.3), (40, 12, 0)]
+)
 def test_index_gives_one_row(k1, k2, lambda_value):
     index = NeighbourIndex(QUERY, GALLERY)
     expected = by_definition(k1, k2, lambda_value)
@@ -189,16 +191,15 @@ def test_index_gives_one_row(k1, k2, lambda_value):
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(1, 1), (5, 2), (20, 6), (40, 12)])
-@pytest.mark.parametrize("left_out", range(0, Q, 2))
-def test_index_takes_a_new_image_as_one_more_query(k1, k2, left_out):
-    rest = np.delete(QUERY, left_out, axis=0)
-    index = NeighbourIndex(rest, GALLERY)
-    before = index.rerank(0, k1, k2, 0.3)
-    found = index.rerank_embedding(QUERY[left_out], k1, k2, 0.3)
-    assert_allclose(found, by_definition(k1, k2, 0.3)[left_out, Q:], atol=1e-5)
-    assert_array_equal(index.rerank(0, k1, k2, 0.3), before)  # it came and went
-    as_tensor = torch.tensor(QUERY[left_out])
-    assert_array_equal(index.rerank_embedding(as_tensor, k1, k2, 0.3), found)
+def test_index_takes_a_new_image_as_one_more_query(k1, k2):
+    for left_out in range(0, Q, 2):
+        index = NeighbourIndex(np.delete(QUERY, left_out, axis=0), GALLERY)
+        before = index.rerank(0, k1, k2, 0.3)
+        found = index.rerank_embedding(QUERY[left_out], k1, k2, 0.3)
+        assert_allclose(found, by_definition(k1, k2, 0.3)[left_out, Q:], atol=1e-5)
+        assert_array_equal(index.rerank(0, k1, k2, 0.3), before)  # it came and went
+        as_tensor = torch.tensor(QUERY[left_out])
+        assert_array_equal(index.rerank_embedding(as_tensor, k1, k2, 0.3), found)
 
 
 def test_a_large_gallery_is_only_encoded_within_reach():
@@ -256,11 +257,11 @@ def test_memory_stays_far_below_a_square():
         ),
     ],
 )
-@pytest.mark.parametrize("function", [k_reciprocal, k_reciprocal_blocks])
-def test_errors_name_the_parameter_and_the_sizes(function, change, message):
+def test_errors_name_the_parameter_and_the_sizes(change, message):
     arguments = {"query_embeddings": QUERY, "gallery_embeddings": GALLERY} | change
-    with pytest.raises(ValueError, match=message):
-        function(**arguments)
+    for function in (k_reciprocal, k_reciprocal_blocks):
+        with pytest.raises(ValueError, match=message):
+            function(**arguments)
 
 
 def test_errors_of_blocks_and_index():
