@@ -1,6 +1,5 @@
 """Ranking scores against their definitions, scikit-learn, and a worked example."""
 
-import math
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
@@ -9,21 +8,18 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from drawn_tables import draw_case, draw_table
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score
 
 from tripletlib.distances import pairwise_distances
-from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import (
     RetrievalScores,
-    average_precision,
     evaluate,
     evaluate_blocks,
     evaluate_embeddings,
-    pool_queries,
-    precision_recall,
     rank_gallery,
 )
 from tripletlib.evaluation import scores as evaluation
@@ -32,21 +28,6 @@ from tripletlib.evaluation import scores as evaluation
 @pytest.fixture(params=[0, 1], ids=["sorting", "counting"])
 def ranked_both_ways(request, monkeypatch):
     monkeypatch.setattr(evaluation, "COUNTED_SHARE", request.param)
-
-
-def draw_case(queries=6, gallery=40, seed=0, levels=None):
-    """Distances, query_pids, gallery_pids, query_camids, gallery_camids; few levels make ties."""
-    rng = np.random.default_rng(seed)
-    distances = rng.random((queries, gallery))
-    if levels is not None:
-        distances = np.floor(distances * levels)
-    return (
-        distances,
-        rng.integers(0, 5, queries),  # 0: a distractor as a query
-        rng.integers(-1, 5, gallery),  # -1: junk; 0: distractors
-        rng.integers(1, 4, queries),
-        rng.integers(1, 4, gallery),
-    )
 
 
 def ranked_by_definition(case, camera_filter=True):
@@ -264,21 +245,6 @@ def test_blocks_must_hold_each_query_once(blocks, message):
         evaluate_blocks([(where, np.zeros((rows, 40))) for where, rows in blocks], *labels)
 
 
-def draw_table(n, seed, dim=8, **changed):
-    rng = np.random.default_rng(seed)
-    pids = rng.integers(0, 6, n)
-    embeddings = np.random.default_rng(0).normal(size=(6, dim))[pids] + rng.normal(size=(n, dim))
-    columns = {
-        "embeddings": embeddings.astype(np.float32),
-        "pids": pids,
-        "camids": rng.integers(1, 4, n),
-        "paths": np.array([f"{i}.jpg" for i in range(n)]),
-        "step": 3,
-        "tta": "none",
-    }
-    return EmbeddingTable(**columns | changed)
-
-
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
 @pytest.mark.parametrize("block", [1, 4, 1000])
 def test_embeddings_score_like_their_distances(metric, block):
@@ -345,95 +311,6 @@ def test_a_gpu_gives_the_same():
     assert_same_scores(evaluate(*on_gpu), evaluate(distances, *labels))
 
 
-def test_pooling_takes_the_mean_of_an_identity_in_a_camera():
-    queries = draw_table(40, seed=1)
-    pooled = pool_queries(queries)
-    pairs = sorted(set(zip(queries.pids.tolist(), queries.camids.tolist(), strict=True)))
-    assert [*zip(pooled.pids.tolist(), pooled.camids.tolist(), strict=True)] == pairs
-    for row, (pid, camid) in enumerate(pairs):
-        members = [i for i in range(40) if queries.pids[i] == pid and queries.camids[i] == camid]
-        mean = [
-            math.fsum(queries.embeddings[i, d].item() for i in members) / len(members)
-            for d in range(8)
-        ]
-        assert_allclose(pooled.embeddings[row], mean, rtol=1e-5, atol=1e-6)
-        assert pooled.paths[row] == queries.paths[members[0]]
-    assert (pooled.step, pooled.tta, pooled.embeddings.dtype) == (3, "none", np.float32)
-
-
-def test_pooling_other_images_asks_only_for_the_queries():
-    single = draw_table(1, 0, pids=np.array([4]), camids=np.array([2]))
-    images = draw_table(4, 1, pids=np.array([4, 4, 4, 5]), camids=np.array([2, 1, 2, 2]))
-    pooled = pool_queries(single, images)
-    assert (pooled.pids.tolist(), pooled.camids.tolist()) == ([4], [2])
-    members = np.concatenate([single.embeddings, images.embeddings[[0, 2]]])
-    assert_allclose(pooled.embeddings[0], members.mean(0), rtol=1e-5)
-    assert pooled.paths.tolist() == single.paths.tolist()
-
-
-def test_pooling_single_images_changes_no_score():
-    table, gallery = draw_table(18, 1), draw_table(60, 2)
-    pairs = np.arange(18)
-    queries = draw_table(18, 1, pids=pairs // 3, camids=pairs % 3 + 1)
-    assert len(pool_queries(queries)) == len(table)
-    expected = evaluate_embeddings(queries, gallery, device="cpu")
-    assert_same_scores(evaluate_embeddings(pool_queries(queries), gallery, device="cpu"), expected)
-
-
-def test_pooling_averages_noise_away():
-    queries, gallery = draw_table(120, seed=1), draw_table(300, seed=2)
-    single = evaluate_embeddings(queries, gallery, device="cpu")
-    pooled = evaluate_embeddings(pool_queries(queries), gallery, device="cpu")
-    assert pooled.map > single.map + 0.01
-
-
-def test_pooling_needs_tables_of_one_network():
-    single = draw_table(1, 0)
-    for changed in ({"step": 4}, {"tta": "flip"}, {"dim": 3}):
-        with pytest.raises(ValueError, match="one network"):
-            pool_queries(single, draw_table(5, 1, **changed))
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), levels=st.sampled_from([2, 5, None]), gallery=st.integers(1, 20))
-def test_one_ranked_gallery_agrees_with_the_scores(seed, levels, gallery):
-    case = draw_case(3, gallery, seed, levels)
-    distances, query_pids, gallery_pids, query_camids, gallery_camids = case
-    for q in range(3):
-        arguments = query_pids[q], gallery_pids, query_camids[q], gallery_camids
-        right = rank_gallery(distances[q], *arguments).right
-        expected = oracles.ranked_list(distances[q].tolist(), *(
-            part.tolist() for part in arguments
-        ))  # fmt: skip
-        assert right.tolist() == expected
-        by_definition = oracles.average_precisions(expected)
-        rules = [average_precision(right, rule) for rule in ("rectangle", "trapezoid")]
-        assert_allclose(rules, by_definition, atol=1e-12)
-    assume(any(expected))
-    scores = evaluate(distances[2:], query_pids[2:], gallery_pids, query_camids[2:], gallery_camids)
-    assert_allclose([scores.map, scores.map_market], by_definition, atol=1e-12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(right=st.lists(st.booleans(), min_size=1, max_size=30).filter(any))
-def test_both_rules_are_areas_under_the_curve(right):
-    precision, recall = precision_recall(np.array(right))
-    assert len(precision) == len(recall) == len(right) + 1
-    assert (precision[0], recall[0], recall[-1]) == (1, 0, pytest.approx(1))
-    rectangle, trapezoid = oracles.average_precisions(right)
-    steps = np.diff(recall)
-    assert np.sum(steps * precision[1:]) == pytest.approx(rectangle)
-    assert np.sum(steps * (precision[1:] + precision[:-1]) / 2) == pytest.approx(trapezoid)
-    assert average_precision(torch.tensor(right)) == pytest.approx(rectangle)
-    assert average_precision(np.array(right), "trapezoid") == pytest.approx(trapezoid)
-
-
-def test_a_list_without_a_right_answer_has_no_precision():
-    assert math.isnan(average_precision(np.zeros(3, dtype=bool)))
-    with pytest.raises(ValueError, match="none of the 3 places is right"):
-        precision_recall(np.zeros(3, dtype=bool))
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -468,25 +345,6 @@ def test_errors_say_what_was_given(changed, message):
     evaluate(**arguments)
     with pytest.raises(ValueError, match=message):
         evaluate(**arguments | changed)
-
-
-def test_errors_about_one_list_say_what_was_given():
-    with pytest.raises(ValueError, match=r"got \[4\] and 3 gallery_pids"):
-        rank_gallery(np.zeros(4), 5, [5, 5, 6], camera_filter=False)
-    with pytest.raises(ValueError, match=r"got \[0\] and 0"):
-        rank_gallery(np.zeros(0), 5, np.zeros(0, dtype=int), camera_filter=False)
-    with pytest.raises(ValueError, match="are NaN"):
-        rank_gallery(np.array([np.nan, 0]), 5, [5, 6], camera_filter=False)
-    with pytest.raises(ValueError, match="camera_filter=False"):
-        rank_gallery(np.zeros(2), 5, [5, 6])
-    with pytest.raises(ValueError, match=r"gallery_camids has 1 entries for 2 images"):
-        rank_gallery(np.zeros(2), 5, [5, 6], 1, [1])
-    with pytest.raises(ValueError, match=r"truth values \[G\], got int64 of shape \[2\]"):
-        average_precision(np.array([0, 1]))
-    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
-        precision_recall(np.array([[True, False]]))
-    with pytest.raises(ValueError, match=r"rule must be one of .*'trapezoid'.*got 'linear'"):
-        average_precision(np.array([True]), "linear")
 
 
 def test_errors_about_tables_say_what_was_given():

@@ -1,9 +1,23 @@
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+"""One ranked list against its definition, and its average precision."""
 
-from tripletlib.evaluation import Verdict, average_precision, rank_gallery
+import math
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from drawn_tables import draw_case
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from tripletlib.evaluation import (
+    Verdict,
+    average_precision,
+    evaluate,
+    precision_recall,
+    rank_gallery,
+)
 
 PIDS = np.array([5, 5, 5, 0, 6, 5, -1])
 CAMIDS = np.array([1, 2, 3, 1, 2, 2, 3])
@@ -91,3 +105,62 @@ def test_the_definitions_hold_picture_by_picture(gallery):
         by_pid = {1: "right", 0: "distractor"}
         assert verdict == ("junk" if junk else by_pid.get(pids[index], "wrong"))
     np.testing.assert_equal(answers.average_precision, average_precision(answers.right))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), levels=st.sampled_from([2, 5, None]), gallery=st.integers(1, 20))
+def test_one_ranked_gallery_agrees_with_the_scores(seed, levels, gallery):
+    case = draw_case(3, gallery, seed, levels)
+    distances, query_pids, gallery_pids, query_camids, gallery_camids = case
+    for q in range(3):
+        arguments = query_pids[q], gallery_pids, query_camids[q], gallery_camids
+        right = rank_gallery(distances[q], *arguments).right
+        expected = oracles.ranked_list(distances[q].tolist(), *(
+            part.tolist() for part in arguments
+        ))  # fmt: skip
+        assert right.tolist() == expected
+        by_definition = oracles.average_precisions(expected)
+        rules = [average_precision(right, rule) for rule in ("rectangle", "trapezoid")]
+        assert_allclose(rules, by_definition, atol=1e-12)
+    assume(any(expected))
+    scores = evaluate(distances[2:], query_pids[2:], gallery_pids, query_camids[2:], gallery_camids)
+    assert_allclose([scores.map, scores.map_market], by_definition, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(right=st.lists(st.booleans(), min_size=1, max_size=30).filter(any))
+def test_both_rules_are_areas_under_the_curve(right):
+    precision, recall = precision_recall(np.array(right))
+    assert len(precision) == len(recall) == len(right) + 1
+    assert (precision[0], recall[0], recall[-1]) == (1, 0, pytest.approx(1))
+    rectangle, trapezoid = oracles.average_precisions(right)
+    steps = np.diff(recall)
+    assert np.sum(steps * precision[1:]) == pytest.approx(rectangle)
+    assert np.sum(steps * (precision[1:] + precision[:-1]) / 2) == pytest.approx(trapezoid)
+    assert average_precision(torch.tensor(right)) == pytest.approx(rectangle)
+    assert average_precision(np.array(right), "trapezoid") == pytest.approx(trapezoid)
+
+
+def test_a_list_without_a_right_answer_has_no_precision():
+    assert math.isnan(average_precision(np.zeros(3, dtype=bool)))
+    with pytest.raises(ValueError, match="none of the 3 places is right"):
+        precision_recall(np.zeros(3, dtype=bool))
+
+
+def test_errors_about_one_list_say_what_was_given():
+    with pytest.raises(ValueError, match=r"got \[4\] and 3 gallery_pids"):
+        rank_gallery(np.zeros(4), 5, [5, 5, 6], camera_filter=False)
+    with pytest.raises(ValueError, match=r"got \[0\] and 0"):
+        rank_gallery(np.zeros(0), 5, np.zeros(0, dtype=int), camera_filter=False)
+    with pytest.raises(ValueError, match="are NaN"):
+        rank_gallery(np.array([np.nan, 0]), 5, [5, 6], camera_filter=False)
+    with pytest.raises(ValueError, match="camera_filter=False"):
+        rank_gallery(np.zeros(2), 5, [5, 6])
+    with pytest.raises(ValueError, match=r"gallery_camids has 1 entries for 2 images"):
+        rank_gallery(np.zeros(2), 5, [5, 6], 1, [1])
+    with pytest.raises(ValueError, match=r"truth values \[G\], got int64 of shape \[2\]"):
+        average_precision(np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"shape \[1, 2\]"):
+        precision_recall(np.array([[True, False]]))
+    with pytest.raises(ValueError, match=r"rule must be one of .*'trapezoid'.*got 'linear'"):
+        average_precision(np.array([True]), "linear")
