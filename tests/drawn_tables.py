@@ -13,7 +13,7 @@ def draw_case(queries=6, gallery=40, seed=0, levels=None):
         distances = np.floor(distances * levels)
     return (
         distances,
-        rng.integers(0, 5, queries),  # 0: a distractor as a query
+        rng.integers(1, 5, queries),
         rng.integers(-1, 5, gallery),  # -1: junk; 0: distractors
         rng.integers(1, 4, queries),
         rng.integers(1, 4, gallery),
@@ -22,13 +22,13 @@ def draw_case(queries=6, gallery=40, seed=0, levels=None):
 
 def draw_table(n, seed, dim=8, **changed):
     rng = np.random.default_rng(seed)
-    pids = rng.integers(0, 6, n)
+    pids = rng.integers(1, 6, n)
     embeddings = np.random.default_rng(0).normal(size=(6, dim))[pids] + rng.normal(size=(n, dim))
     columns = {
         "embeddings": embeddings.astype(np.float32),
         "pids": pids,
         "camids": rng.integers(1, 4, n),
-        "paths": np.array([f"{i}.jpg" for i in range(n)]),
+        "paths": np.array([f"{seed}/{i}.jpg" for i in range(n)]),
         "step": 3,
         "tta": "none",
     }

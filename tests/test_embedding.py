@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from tripletlib.embedding import EmbeddingTable, embed, fingerprint, to_unit_interval
+from tripletlib.embedding import (
+    EmbeddingTable,
+    embed,
+    embedded_by,
+    saved_table,
+    to_unit_interval,
+)
 from tripletlib.models import LuNet, MnistNet
+from tripletlib.runtime import REPOSITORY
 
 
 @pytest.fixture
@@ -175,7 +182,7 @@ def table(**changed):
         "camids": np.array([1, 2, 6]),
         "paths": np.array(["a.jpg", "ü.jpg", "c d.jpg"], dtype=object),
     }
-    return EmbeddingTable(**columns | changed, step=700, tta="flip")
+    return EmbeddingTable(**columns | {"step": 700, "tta": "flip"} | changed)
 
 
 def test_a_table_reads_back_as_it_was_saved(tmp_path):
@@ -221,17 +228,86 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch, name, cod
     assert caught.value.errno == code
 
 
-def test_a_fingerprint_tells_changed_files_but_not_moved_ones(tmp_path):
-    for folder in ("here", "there"):
-        (tmp_path / folder).mkdir()
-        for name in ("a.jpg", "b.jpg"):
-            (tmp_path / folder / name).write_bytes(name.encode() * 5)
-    names = ["a.jpg", "b.jpg"]
-    first = fingerprint(names, tmp_path / "here")
-    assert fingerprint(names, tmp_path / "there") == first
-    assert fingerprint(names[::-1], tmp_path / "here") != first
-    (tmp_path / "here" / "b.jpg").write_bytes(b"another")
-    assert fingerprint(names, tmp_path / "here") != first
+MADE_BY = {"tta": "flip", "precision": "float32", "weights": "0123"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"step": 800},
+        {"content": "another"},
+        {"made_by": MADE_BY | {"tta": "none"}},
+        {"made_by": MADE_BY | {"precision": "bfloat16"}},
+        {"made_by": MADE_BY | {"weights": "4567"}},
+        {"paths": ["a.jpg", "b.jpg", "c d.jpg"]},
+    ],
+)
+def test_a_saved_table_comes_back_only_for_what_it_was_made_from(tmp_path, changed):
+    file = tmp_path / "query.npz"
+    table(content="ab", **MADE_BY).save(file)
+    same = {"paths": table().paths, "step": 700, "content": "ab", "made_by": MADE_BY}
+    assert saved_table(file, **same) is not None
+    assert saved_table(file, **same | changed) is None
+    assert saved_table(tmp_path / "gallery.npz", **same) is None
+
+
+def test_a_table_without_fingerprints_is_read_but_never_taken_for_another(tmp_path):
+    file = tmp_path / "query.npz"
+    columns = {name: getattr(table(), name) for name in ("embeddings", "pids", "camids")}
+    paths = table().paths.astype(str)
+    np.savez(file, **columns, paths=paths, step=700, tta="flip", files="0123456789abcdef")
+    assert EmbeddingTable.load(file).content == ""
+    assert saved_table(file, paths, 700, "ab", MADE_BY) is None
+
+
+def test_another_weight_layer_or_type_is_another_network():
+    def network(slope=0.1, dtype=torch.float32):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(slope)).to(dtype)
+
+    same, moved = network(), network()
+    with torch.no_grad():
+        moved[0].bias[1] += 1e-6
+    others = moved, network(slope=0.2), network(dtype=torch.bfloat16)
+    found = {embedded_by(model)["weights"] for model in (network(), same, *others)}
+    assert len(found) == 4
+    assert embedded_by(network(dtype=torch.float16))["precision"] == "float16"
+    assert embedded_by(network(), "flip", "bfloat16")["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"camids": np.array([1, 2])}, "equally long.*'camids': 2"),
+        ({"step": np.array([1, 2, 3])}, r"query\.npz is not an embedding table"),
+        ({"step": 1.5}, "step of an embedding table cannot be 1.5"),
+        ({"embeddings": np.full((3, 2), np.nan)}, "3 of 3 embeddings are NaN or infinite"),
+        ({"embeddings": np.zeros(3)}, r"embeddings .* must be floating-point numbers \[N, D\]"),
+        ({"pids": np.array(["5", "6", "7"])}, "pids .* must be integers"),
+    ],
+)
+def test_a_damaged_table_is_named_with_the_reason(tmp_path, changed, message):
+    file = tmp_path / "query.npz"
+    values = {field.name: getattr(table(), field.name) for field in fields(EmbeddingTable)}
+    np.savez(file, **values | {"paths": table().paths.astype(str)} | changed)
+    with pytest.raises(ValueError, match=message) as caught:
+        EmbeddingTable.load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_what_is_no_file_is_named_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "query.npz")
+    with pytest.raises(ValueError, match=r"query\.npz is no file"):
+        EmbeddingTable.load(tmp_path / "query.npz")
+
+
+def test_paths_may_be_text_from_home_or_from_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    table().save("~/saved/query.npz")
+    assert len(EmbeddingTable.load(str(tmp_path / "saved" / "query.npz"))) == 3
+    with pytest.raises(FileNotFoundError, match=str(REPOSITORY)):
+        EmbeddingTable.load("saved/query.npz")
 
 
 def test_columns_of_different_lengths_are_named():

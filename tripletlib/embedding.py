@@ -1,10 +1,11 @@
 """Images to embeddings, batch by batch, and the table that keeps them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from os import PathLike
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -18,12 +19,19 @@ from tripletlib.runtime import (
     choose_layout,
     choose_precision,
     explained_writing,
+    from_repository,
     keep_freed_memory,
     progress_bar,
 )
 
 TestTimeAugmentation = Literal["none", "flip", "5crops", "5crops+flip"]
-_COLUMNS = ("embeddings", "pids", "camids", "paths")
+# Kinds of NumPy types, number of dimensions
+_COLUMNS = {
+    "embeddings": ("f", 2, "floating-point numbers [N, D]"),
+    "pids": ("iu", 1, "integers [N]"),
+    "camids": ("iu", 1, "integers [N]"),
+    "paths": ("UO", 1, "text [N]"),
+}
 
 
 def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tensor:
@@ -102,7 +110,7 @@ def embed(
 
 
 def _device_and_type(
-    model: nn.Module, images: np.ndarray | Tensor
+    model: nn.Module, images: np.ndarray | Tensor | None = None
 ) -> tuple[torch.device, torch.dtype]:
     for weight in (*model.parameters(), *model.buffers()):
         if weight.is_floating_point():
@@ -110,21 +118,57 @@ def _device_and_type(
     return images.device if isinstance(images, Tensor) else torch.device("cpu"), torch.float32
 
 
+def embedded_by(
+    model: nn.Module,
+    tta: TestTimeAugmentation = "none",
+    precision: Literal["auto", "float32", "bfloat16"] = "float32",
+) -> dict[str, Any]:
+    """What decides the embeddings of given images, to be kept beside them in a table.
+
+    Args:
+        model: see `embed`, and so the others.
+        tta: test-time augmentation.
+        precision: `"auto"` is resolved as `embed` does on this machine.
+
+    Returns:
+        `tta`; `precision`, the name of a type; and `weights`, 16 hexadecimal digits that stand for
+        the layers and the values of all weights and buffers.
+
+    Example:
+        >>> made = embedded_by(nn.Flatten())
+        >>> made["tta"], made["precision"], len(made["weights"])
+        ('none', 'float32', 16)
+    """
+    device, weights = _device_and_type(model)
+    computed = choose_precision(precision, device) if weights == torch.float32 else weights
+    digest = hashlib.sha256(str(model).encode())
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return {
+        "tta": tta,
+        "precision": str(computed).removeprefix("torch."),
+        "weights": digest.hexdigest()[:16],
+    }
+
+
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embedded images with what an evaluation needs to know of them.
+    """Embedded images with what an evaluation needs to know of them, and what they were made from.
 
     Attributes:
-        embeddings: float32 `[N, D]`.
+        embeddings: finite numbers, float32 `[N, D]`.
         pids: identity of each image, int64 `[N]`.
         camids: camera of each image, int64 `[N]`.
         paths: file of each image, text `[N]`.
         step: training step of the checkpoint that embedded them.
         tta: test-time augmentation, see `embed`.
-        files: `fingerprint` of the image files, to tell whether they are still the same.
+        precision: what the network computed in, see `embedded_by`; empty if that is not known.
+        weights: which network it was, see `embedded_by`; empty if that is not known.
+        content: `fingerprint` of the split; empty if that is not known.
 
     Raises:
-        ValueError: the columns have different lengths.
+        ValueError: columns of different lengths, or of another kind.
     """
 
     embeddings: np.ndarray
@@ -133,76 +177,135 @@ class EmbeddingTable:
     paths: np.ndarray
     step: int
     tta: str
-    files: str = ""
+    precision: str = ""
+    weights: str = ""
+    content: str = ""
 
     def __post_init__(self) -> None:
+        for name, (kinds, dimensions, what) in _COLUMNS.items():
+            column = getattr(self, name)
+            if column.dtype.kind not in kinds or column.ndim != dimensions:
+                raise ValueError(
+                    f"{name} of an embedding table must be {what}, got {column.dtype} "
+                    f"{list(column.shape)}"
+                )
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the columns of an embedding table must be equally long: {lengths}")
+        broken = int((~np.isfinite(self.embeddings)).any(axis=1).sum())
+        if broken:
+            raise ValueError(f"{broken} of {len(self)} embeddings are NaN or infinite")
+        for name in ("step", "tta", "precision", "weights", "content"):
+            kind = (int, np.integer) if name == "step" else str
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} of an embedding table cannot be {getattr(self, name)!r}")
 
     def __len__(self) -> int:
         return len(self.pids)
 
-    def save(self, file: Path) -> None:
+    def check_same_network(self, other: Self) -> None:
+        """Makes sure that distances between the two tables mean something.
+
+        Raises:
+            ValueError: dimension, step, augmentation, precision or weights differ.
+        """
+        names = "step", "tta", "precision", "weights"
+        ours, theirs = (
+            {
+                "dimension": table.embeddings.shape[1],
+                **{name: getattr(table, name) for name in names},
+            }
+            for table in (self, other)
+        )
+        differing = [
+            f"{name} {ours[name]!r} and {theirs[name]!r}"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
+        if differing:
+            raise ValueError(
+                f"the two embedding tables are not of one network: {', '.join(differing)}; embed "
+                "both with the same checkpoint and settings"
+            )
+
+    def save(self, file: str | PathLike[str]) -> None:
         """Writes an `.npz` archive, in one piece.
+
+        Args:
+            file: a relative path is meant from the repository.
 
         Raises:
             OSError: it cannot be written; the message names the file and the way out, and an
                 earlier file is kept.
         """
+        path = from_repository(file)
         columns = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         columns["paths"] = columns["paths"].astype(str)  # objects would need pickle
         with (
-            explained_writing(file),
-            atomic_write(file, sync=True) as unfinished,
+            explained_writing(path),
+            atomic_write(path, sync=True) as unfinished,
             unfinished.open("wb") as stream,
         ):
             np.savez(stream, **columns)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, file: Path) -> Self:
+    def load(cls, file: str | PathLike[str]) -> Self:
         """Reads a table that `save` wrote; nothing in the file is executed.
+
+        Args:
+            file: a relative path is meant from the repository.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is no embedding table.
         """
-        try:
-            # np.load, given a path, would leave the file open when it cannot read it.
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                columns = {field.name: archive[field.name] for field in fields(cls)}
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # a foreign or cut file fails in many ways
-            raise ValueError(f"{file} is not an embedding table ({error}); remove it") from error
-        step, tta, files = (columns.pop(name).item() for name in ("step", "tta", "files"))
-        return cls(**columns, step=step, tta=tta, files=files)
+        path = from_repository(file)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file, but an embedding table is one")
+        # np.load, given a path, would leave the file open when it cannot read it.
+        with path.open("rb") as stream:
+            try:
+                with np.load(stream, allow_pickle=False) as archive:
+                    names = [
+                        f.name for f in fields(cls) if f.name in archive or f.default is MISSING
+                    ]
+                    values = {name: archive[name] for name in names}
+                return cls(
+                    **{
+                        name: value if name in _COLUMNS else value.item()
+                        for name, value in values.items()
+                    }
+                )
+            except Exception as error:  # a foreign or cut file fails in many ways
+                raise ValueError(
+                    f"{path} is not an embedding table ({error}); move it away, and it is made anew"
+                ) from error
 
 
-def saved_table(file: Path, step: int, tta: str, files: str) -> EmbeddingTable | None:
-    """The table that an earlier call saved, if it is of this step, augmentation and these files.
+def saved_table(
+    file: Path, paths: Sequence[str], step: int, content: str, made_by: Mapping[str, str]
+) -> EmbeddingTable | None:
+    """A table that an earlier call saved, if it was made from the same.
+
+    Args:
+        file: where it would lie.
+        paths: the images' files, as the table names them.
+        step: training step of the checkpoint.
+        content: `fingerprint` of the split.
+        made_by: see `embedded_by`.
+
+    Returns:
+        The table; None if there is none, one of something else, or one that does not say of what.
 
     Raises:
         ValueError: the file is no embedding table.
     """
-    if not file.is_file():
+    if not file.exists():
         return None
     saved = EmbeddingTable.load(file)
-    return saved if (saved.step, saved.tta, saved.files) == (step, tta, files) else None
-
-
-def fingerprint(paths: Sequence[str], root: Path) -> str:
-    """Tells lists of image files, relative to `root`, apart by names and sizes: 16 hex digits.
-
-    Times of change are left out: embeddings stay good beside a copy of the data set.
-
-    Raises:
-        OSError: a file is not there.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path}\0{(root / path).stat().st_size}\0".encode())
-    return digest.hexdigest()[:16]
+    wanted = {"step": step, "content": content, **made_by}
+    same = all(getattr(saved, name) == value for name, value in wanted.items())
+    return saved if same and np.array_equal(saved.paths, paths) else None
 
 
 def _views(images: Tensor, tta: TestTimeAugmentation) -> Iterator[Tensor]:

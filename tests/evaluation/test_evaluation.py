@@ -90,6 +90,7 @@ def test_every_figure_is_the_defined_one(
 
 def test_a_large_case_by_definition(ranked_both_ways):
     case = draw_case(queries=150, gallery=300, seed=1)  # more queries than one inner block
+    case[1][:20] = 9  # of whom the gallery has no picture
     scores = evaluate(*case)
     assert 0 < scores.valid_count < 150
     assert_by_definition(scores, case)
@@ -139,7 +140,7 @@ def test_queries_without_a_right_answer_change_no_mean():
     distances, *labels = draw_case(seed=3)
     scores = evaluate(distances, *labels)
     more = np.concatenate([distances, distances[:2]])
-    stranger = np.array([99, 0])  # an unknown identity, and a distractor
+    stranger = np.array([98, 99])  # unknown identities
     more_labels = [
         np.concatenate([labels[0], stranger]),
         labels[1],
@@ -329,7 +330,9 @@ def test_a_gpu_gives_the_same():
         ({"query_camids": None}, r"camera_filter=False"),
         ({"gallery_camids": None}, r"camera_filter=False"),
         ({"max_rank": 0}, r"max_rank must be at least 1, got 0"),
-        ({"query_pids": [9, 0]}, r"none of 2 queries has a right answer among 3 gallery images"),
+        ({"query_pids": [5, 0]}, r"query_pids holds 0: .* number identities from 1"),
+        ({"query_pids": [-1, -2]}, r"query_pids holds -2, -1: "),
+        ({"query_pids": [9, 8]}, r"none of 2 queries has a right answer among 3 gallery images"),
         ({"gallery_pids": [-1, -1, -1]}, r"none of 2 queries has a right answer"),
         ({"query_camids": [1, 2], "gallery_camids": [1, 1, 2]}, r"camera_filter=True"),
     ],
@@ -353,9 +356,34 @@ def test_errors_about_tables_say_what_was_given():
         evaluate_embeddings(query, gallery, block=0)
     with pytest.raises(ValueError, match="metric must be one of"):
         evaluate_embeddings(query, gallery, metric="manhattan")
-    with pytest.raises(ValueError, match=r"one D, got \[5, 8\] and \[20, 3\]"):
-        evaluate_embeddings(query, draw_table(20, 2, dim=3))
+    for changed, message in (
+        ({"dim": 3}, "not of one network: dimension 8 and 3"),
+        ({"step": 4}, "step 3 and 4"),
+        ({"tta": "flip"}, "tta 'none' and 'flip'"),
+        ({"weights": "ab12", "precision": "bfloat16"}, "precision '' and 'bfloat16', weights ''"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate_embeddings(query, draw_table(20, 2, **changed))
     broken = draw_table(20, 2)
     broken.embeddings[7] = np.nan
     with pytest.raises(ValueError, match="are NaN"):
         evaluate_embeddings(query, broken)
+    broken = draw_table(20, 2)
+    broken.embeddings[7] = np.nan
+    with pytest.raises(ValueError, match="are NaN"):
+        evaluate_embeddings(query, broken)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_without_a_camera_filter_shared_pictures_are_told(renamed):
+    gallery = draw_table(40, seed=1)
+    names = np.array([f"query/{i}.jpg" for i in range(10)]) if renamed else gallery.paths[:10]
+    columns = {"pids": gallery.pids[:10], "camids": gallery.camids[:10], "paths": names}
+    embeddings = gallery.embeddings[:10] if renamed else gallery.embeddings[10:20]
+    query = draw_table(10, seed=2, embeddings=embeddings, **columns)
+    with pytest.warns(UserWarning, match="10 of 10 queries lie in the gallery too"):
+        evaluate_embeddings(query, gallery, device="cpu", camera_filter=False)
+    evaluate_embeddings(query, gallery, device="cpu")  # which skips them
+    collapsed = [draw_table(n, seed, embeddings=np.ones((n, 8), np.float32))
+                 for seed, n in ((3, 10), (4, 40))]  # fmt: skip
+    evaluate_embeddings(*collapsed, device="cpu", camera_filter=False)

@@ -39,7 +39,7 @@ def test_pooling_other_images_asks_only_for_the_queries():
 def test_pooling_single_images_changes_no_score():
     table, gallery = draw_table(18, 1), draw_table(60, 2)
     pairs = np.arange(18)
-    queries = draw_table(18, 1, pids=pairs // 3, camids=pairs % 3 + 1)
+    queries = draw_table(18, 1, pids=pairs // 3 + 1, camids=pairs % 3 + 1)
     assert len(pool_queries(queries)) == len(table)
     expected = evaluate_embeddings(queries, gallery, device="cpu")
     pooled = evaluate_embeddings(pool_queries(queries), gallery, device="cpu")
@@ -55,6 +55,6 @@ def test_pooling_averages_noise_away():
 
 def test_pooling_needs_tables_of_one_network():
     single = draw_table(1, 0)
-    for changed in ({"step": 4}, {"tta": "flip"}, {"dim": 3}):
+    for changed in ({"step": 4}, {"tta": "flip"}, {"dim": 3}, {"weights": "another"}):
         with pytest.raises(ValueError, match="one network"):
             pool_queries(single, draw_table(5, 1, **changed))

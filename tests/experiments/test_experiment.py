@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tiny_experiment import TINY
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
+from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.experiments import Experiment, experiment
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
@@ -133,32 +135,95 @@ def test_a_run_from_the_command_line_goes_on_and_ends_once(write):
     assert "margin was 0.5, is 0.1" in other.stderr
 
 
-def test_a_table_of_another_step_augmentation_or_data_set_is_made_anew(monkeypatch):
-    ours = Experiment(**TINY)
-    data = ours.open_dataset("off")
-    model = ours.make_model()
-    calls = []
-    embed = experiment.embed
-    monkeypatch.setattr(experiment, "embed", lambda *args: calls.append(args[3]) or embed(*args))
+@pytest.fixture
+def embedded(monkeypatch):
+    """What is embedded anew: test-time augmentation and number of pictures of each call."""
+    calls, embed = [], experiment.embed
 
-    def table(run=ours, step=6, split=data.query):
-        return run.embedding_table(model, split, data.root, step, "off")
+    def note(model, images, batch, tta, *rest):
+        calls.append((tta, len(images)))
+        return embed(model, images, batch, tta, *rest)
+
+    monkeypatch.setattr(experiment, "embed", note)
+    return calls
+
+
+def test_a_table_of_other_weights_settings_or_step_is_made_anew(embedded):
+    ours = Experiment(**TINY)
+    data, model = ours.open_dataset("off"), ours.make_model()
+
+    def table(run=ours, step=6):
+        return run.embedding_table(model, data.query, data.root, step, "off")
 
     first = table()
     np.testing.assert_array_equal(table().embeddings, first.embeddings)
-    assert calls == ["flip"]
+    assert (first.content, first.precision) == (data.query.fingerprint, "float32")
+    assert len(embedded) == 1
     assert table(step=7).step == 7
-    plain = Experiment(**TINY | {"tta": "none"})
-    assert table(plain, 7).tta == "none"
-    assert calls == ["flip", "flip", "none"]
+    assert table(ours.replace(tta="none")).tta == "none"
+    assert table(ours.replace(precision="bfloat16")).precision == "bfloat16"
+    assert table().tta == "flip"
+    assert len(embedded) == 5
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    assert table().weights != first.weights
+    assert len(embedded) == 6
+
+
+def test_a_table_of_other_pictures_or_labels_is_made_anew(embedded):
+    ours = Experiment(**TINY)
+    model = ours.make_model()
+
+    def table():
+        data = ours.open_dataset("off")
+        return data.query, ours.embedding_table(model, data.query, data.root, 6, "off")
+
+    query, first = table()
     assert first.paths[0].startswith("query/")
-    picture = Path(data.query.paths[0])
-    picture.write_bytes(picture.read_bytes() + b"changed")
-    table(plain, 7)
-    table(plain, 7)
-    assert calls == ["flip", "flip", "none", "none"]
-    more = Experiment(**TINY | {"tta": "none", "synthetic_identities": 14}).open_dataset("off")
-    assert len(table(plain, 7, more.query)) == len(more.query) != len(data.query)
+    one, other = Path(query.paths[0]), Path(query.paths[1])
+    picture, size = one.read_bytes(), one.stat().st_size
+    one.write_bytes(other.read_bytes().ljust(size, b"\0")[:size])  # another, of the same size
+    _, replaced = table()
+    assert not np.array_equal(replaced.embeddings[0], first.embeddings[0])
+    one.write_bytes(picture)
+    np.testing.assert_array_equal(table()[1].embeddings, first.embeddings)
+    one.rename(one.with_name("9999_" + one.name.split("_", 1)[1]))
+    _, relabelled = table()
+    assert relabelled.pids.max() == 9999
+    assert len(embedded) == 4
+    (ours.folder / "embeddings" / "query.npz").write_bytes(b"no table")
+    with pytest.raises(ValueError, match=r"query\.npz is not an embedding table"):
+        table()
+
+
+def test_one_more_person_among_the_queries_leaves_no_old_number(embedded, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def add(part, names, pictures):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            for k in range(pictures):
+                pixels = rng.integers(0, 255, (32, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{part}_{k}.png")
+
+    add("train", ["xena", "yan"], 2)
+    add("query", ["ben", "carla"], 1)
+    add("gallery", ["ben", "carla"], 2)
+    ours = Experiment(**TINY | {"dataset": "folders", "dataset_root": str(tmp_path)})
+    model = ours.make_model()
+
+    def score():
+        data = ours.open_dataset("off")
+        query, gallery = (
+            ours.embedding_table(model, split, data.root, 6, "off")
+            for split in (data.query, data.gallery)
+        )
+        assert gallery.pids.tolist() == data.gallery.pids.tolist()
+        return evaluate_embeddings(query, gallery, device="cpu").map
+
+    before = score()
+    add("query", ["anna"], 1)
+    assert score() == pytest.approx(before)
 
 
 def test_weights_come_back_from_a_checkpoint():
@@ -209,8 +274,8 @@ def test_processes_decode_in_turn(monkeypatch):
     model, data = ours.make_model(), ours.open_dataset("off")
     ours.train(model, data.train, progress="off")
     ours.embedding_table(model, data.query, data.root, 6, "off")
-    assert [len(images) for images in processes.results] == [len(data.train), len(data.query)]
     assert processes.results[0] is data.train.images
+    assert processes.results[-1] == data.query.fingerprint
 
 
 def test_a_run_can_start_from_anothers_weights():

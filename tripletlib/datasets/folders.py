@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tripletlib.runtime import data_root
+from tripletlib.runtime import data_root, exclusive_lock
 
 # Left by file managers and network drives
 _LEFT_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", ".ds_store", ".directory"}
@@ -92,7 +92,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     unlocked = target.with_name(f".{token}")  # nobody takes it for abandoned before it is locked
     try:
         (unlocked / "new").mkdir(parents=True)
-        with _lock(unlocked):
+        with exclusive_lock(unlocked):
             unlocked.rename(workshop)
             yield workshop / "new"
             _swap(workshop / "new", target, workshop / "old")
@@ -107,7 +107,7 @@ def remove_abandoned(target: Path) -> None:
         with suppress(OSError):  # its writer lives, or another process has just removed it
             names = {entry.name for entry in workshop.iterdir()}
             if names and names <= {"new", "old"}:
-                with _lock(workshop) as is_locked:
+                with exclusive_lock(workshop) as is_locked:
                     if is_locked or time.time() - workshop.stat().st_mtime > _ABANDONED_AFTER:
                         with suppress(OSError):  # killed between the two renames
                             (workshop / "old").rename(target)
@@ -123,29 +123,3 @@ def _swap(new: Path, target: Path, old: Path) -> None:
         with suppress(FileNotFoundError):
             old.rename(target)
         raise
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Locks a folder until the `with` block or the process ends; False where that is not possible.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        is_locked = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
-            is_locked = False  # some network folders know no locks
-        yield is_locked
-    finally:
-        os.close(handle)

@@ -1,5 +1,7 @@
 """Multi-query: all pictures that one camera took of a person, asked with at once."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tripletlib.embedding import EmbeddingTable
@@ -21,7 +23,7 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
         the first query's of each.
 
     Raises:
-        ValueError: tables of different dimension, step or augmentation.
+        ValueError: tables of two networks.
 
     Source:
         Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
@@ -35,12 +37,7 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
         [[0.5], [5.0]]
     """
     tables = [queries] if images is None else [queries, images]
-    made = [(table.embeddings.shape[1:], table.step, table.tta) for table in tables]
-    if made[0] != made[-1]:
-        raise ValueError(
-            f"queries and images must come from one network: shape, step and tta are {made[0]} and "
-            f"{made[-1]}; embed both anew"
-        )
+    queries.check_same_network(tables[-1])
     embeddings, pids, camids = (
         np.concatenate([getattr(table, name) for table in tables])
         for name in ("embeddings", "pids", "camids")
@@ -48,7 +45,11 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
     pairs = np.stack([queries.pids, queries.camids], axis=1)
     asked, first = np.unique(pairs, axis=0, return_index=True)  # [P, 2], [P]
     means = [embeddings[(pids == pid) & (camids == camid)].mean(0) for pid, camid in asked]
-    paths = queries.paths[first]
-    return EmbeddingTable(
-        np.stack(means), asked[:, 0], asked[:, 1], paths, step=queries.step, tta=queries.tta
+    return replace(
+        queries,
+        embeddings=np.stack(means),
+        pids=asked[:, 0],
+        camids=asked[:, 1],
+        paths=queries.paths[first],
+        content="",  # a mean is of no split
     )

@@ -1,5 +1,6 @@
 """Scores of a whole ranking: CMC and both mAPs under the Market-1501 protocol, in blocks."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
@@ -79,8 +80,8 @@ def evaluate(
         A `RetrievalScores`.
 
     Raises:
-        ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, or
-            no query has a right answer.
+        ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, a
+            query with a pid below 1, or no query has a right answer.
 
     Source:
         Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), and the evaluation
@@ -162,7 +163,11 @@ def evaluate_embeddings(
         A `RetrievalScores`.
 
     Raises:
-        ValueError: see `evaluate`; `block` < 1, an unknown metric, or different dimensions.
+        ValueError: see `evaluate`; `block` < 1, an unknown metric, or tables of two networks.
+
+    Warns:
+        UserWarning: without a camera filter, queries that lie in the gallery too: they find
+            themselves.
 
     Example:
         >>> table = EmbeddingTable(np.array([[0.0], [1.0], [5.0]], np.float32),
@@ -174,6 +179,9 @@ def evaluate_embeddings(
     """
     if block < 1:
         raise ValueError(f"block must be at least 1 query, got {block}")
+    query.check_same_network(gallery)
+    if not camera_filter:
+        _tell_shared_pictures(query, gallery)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
     answers = _Answers(*labels, camera_filter)
     counts = answers.count_right(max_rank)  # [Q]
@@ -203,6 +211,13 @@ class _Answers:
         camera_filter: bool,
     ) -> None:
         self.pids = to_labels(query_pids, "query_pids")
+        nobody = np.unique(self.pids[self.pids <= DISTRACTOR]).tolist()
+        if nobody:
+            raise ValueError(
+                f"query_pids holds {', '.join(map(str, nobody))}: 0 stands for a distractor and "
+                "less for junk, which are nobody to be found; number identities from 1, or leave "
+                "these queries out"
+            )
         pids = to_labels(gallery_pids, "gallery_pids")
         self.queries, self.gallery = len(self.pids), len(pids)
         if not self.queries or not self.gallery:
@@ -224,8 +239,6 @@ class _Answers:
     def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
         """The usable gallery's images of the query's identity, ascending, and which are junk."""
         own = self.by_pid[self.first[query] : self.last[query]]
-        if self.pids[query] == DISTRACTOR:  # no identity: nothing is its own image
-            own = own[:0]
         if self.camids is None:
             return own, np.zeros(len(own), dtype=bool)
         of_query, of_gallery = self.camids
@@ -342,3 +355,18 @@ def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> Retrieva
         first_right=first_right,
         valid_queries=valid,
     )
+
+
+def _tell_shared_pictures(query: EmbeddingTable, gallery: EmbeddingTable) -> None:
+    """Warns of pictures that are in both tables, by their names or by what was made of them."""
+    shared = np.isin(query.paths, gallery.paths) & (query.paths != "")
+    there = {row.tobytes() for row in gallery.embeddings}
+    if len(there) > len(gallery) // 2:  # else collapsed: all are equal, whatever the picture
+        shared |= np.array([row.tobytes() in there for row in query.embeddings])
+    if shared.any():
+        warnings.warn(
+            f"{np.count_nonzero(shared)} of {len(query)} queries lie in the gallery too, first "
+            f"{query.paths[shared.argmax()]}: without a camera filter they find themselves, and "
+            "rank-1 means little. Leave them out of the gallery, or pass camera_filter=True",
+            stacklevel=3,
+        )

@@ -14,7 +14,7 @@ from tripletlib.distances import unit_rows
 from tripletlib.embedding import (
     EmbeddingTable,
     embed,
-    fingerprint,
+    embedded_by,
     saved_table,
 )
 from tripletlib.experiments.settings import ExperimentSettings
@@ -226,7 +226,7 @@ class Experiment(ExperimentSettings):
             progress: see `tripletlib.progress`.
 
         Returns:
-            The table. A saved one of another step, augmentation or other pictures is made anew.
+            The table. A saved one of other pictures, labels, weights or settings is made anew.
 
         Raises:
             OSError: the table cannot be written.
@@ -235,11 +235,12 @@ class Experiment(ExperimentSettings):
         file = self.folder / "embeddings" / f"{split.name}.npz"
         processes = current_processes()
         paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
-        files = fingerprint(paths, root)
-        saved = processes.from_first(lambda: saved_table(file, step, self.tta, files))
+        content = processes.in_turn(lambda: split.fingerprint)  # decoded once a machine
+        made_by = embedded_by(model, self.tta, self.precision)
+        saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
         if saved is not None:
             return saved
-        images = processes.in_turn(lambda: split.images)  # decoded once a machine
+        images = split.images
         mine = processes.share(len(images))
 
         def embed_share() -> list[np.ndarray]:
@@ -248,8 +249,7 @@ class Experiment(ExperimentSettings):
             return [self.embed(model, images[mine], progress)]
 
         parts = [part for parts in processes.from_all(embed_share) for part in parts]
-        table = EmbeddingTable(
-            np.concatenate(parts), split.pids, split.camids, np.array(paths), step, self.tta, files
-        )
+        labels = split.pids, split.camids, np.array(paths)
+        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
         processes.from_first(lambda: table.save(file))
         return table

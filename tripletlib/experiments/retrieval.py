@@ -43,6 +43,9 @@ class Retrieval:
         gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
         image_size: `(H, W)` of the pictures that the network takes.
         embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
+
+    Raises:
+        ValueError: the tables are of two networks, or have another number of pictures.
     """
 
     name: str
@@ -52,6 +55,16 @@ class Retrieval:
     gallery_images: np.ndarray
     image_size: tuple[int, int]
     embed: Callable[[np.ndarray], np.ndarray]
+
+    def __post_init__(self) -> None:
+        self.query.check_same_network(self.gallery)
+        for name in ("query", "gallery"):
+            rows, pictures = len(getattr(self, name)), len(getattr(self, f"{name}_images"))
+            if rows != pictures:
+                raise ValueError(
+                    f"{rows} embeddings of {name} do not fit {pictures} pictures; did the data set "
+                    "change meanwhile? Open it anew"
+                )
 
 
 def open_retrieval(

@@ -1,6 +1,11 @@
 """What everything else stands on: paths, progress, device and precision, the group of processes."""
 
-from tripletlib.runtime.files import atomic_write, explained_data_writing, explained_writing
+from tripletlib.runtime.files import (
+    atomic_write,
+    exclusive_lock,
+    explained_data_writing,
+    explained_writing,
+)
 from tripletlib.runtime.hardware import (
     choose_device,
     choose_layout,
@@ -22,6 +27,7 @@ from tripletlib.runtime.paths import (
     REPOSITORY,
     ParameterError,
     data_root,
+    from_repository,
     run_folder,
     runs_root,
 )
@@ -45,8 +51,10 @@ __all__ = [
     "data_root",
     "describe_machine",
     "end_at_once",
+    "exclusive_lock",
     "explained_data_writing",
     "explained_writing",
+    "from_repository",
     "in_live_notebook",
     "is_first_on_machine",
     "keep_freed_memory",

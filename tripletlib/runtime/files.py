@@ -1,5 +1,6 @@
 """Atomic writing of files and folders, and error messages that say how to go on."""
 
+import errno
 import glob
 import os
 import secrets
@@ -73,8 +74,57 @@ def _explained(path: Path, way_out: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{error.strerror or error}; free disk space, or {way_out}; could not write"
+        cure = _CURES.get(error.errno or 0, "see to it")
+        message = f"{error.strerror or error}; {cure}, or {way_out}; could not write"
         raise OSError(error.errno, message, str(path)) from error
+
+
+_FULL, _FORBIDDEN = "free disk space", "make the folder writable"
+_IN_THE_WAY = "move away what lies in its place"
+_CURES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: _FORBIDDEN,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTEMPTY: _IN_THE_WAY,
+}
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[bool]:
+    """Locks a folder, or a file made when missing, until the `with` block or the process ends.
+
+    On Linux this also holds between the machines that share a network folder, for a file.
+
+    Yields:
+        False where locks cannot be had: Windows, some network folders.
+
+    Raises:
+        BlockingIOError: somebody else holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    # A network folder's exclusive lock needs a file that is open for writing.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        is_locked = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(handle)
 
 
 def _remove_abandoned(path: Path) -> None:

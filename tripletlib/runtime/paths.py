@@ -5,6 +5,7 @@ nothing here looks at it: paths hang on the repository root or on two environmen
 """
 
 import os
+from os import PathLike
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,7 +51,12 @@ def run_folder(name: str) -> Path:
     return runs_root() / relative
 
 
+def from_repository(path: str | PathLike[str]) -> Path:
+    """The path with `~` expanded; a relative one is meant from the repository."""
+    return REPOSITORY / Path(path).expanduser()  # an absolute path stays what it is
+
+
 def _from_environment(variable: str, default: str) -> Path:
     # A relative value is meant from the repository too: "never the working directory" has no
-    # exceptions. `REPOSITORY / absolute_path` is the absolute path itself.
-    return REPOSITORY / Path(os.environ.get(variable) or default).expanduser()
+    # exceptions.
+    return from_repository(os.environ.get(variable) or default)
