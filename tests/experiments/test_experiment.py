@@ -21,7 +21,7 @@ from tripletlib.experiments import Experiment, experiment
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
 from tripletlib.runtime.paths import REPOSITORY
-from tripletlib.training.checkpoints import CheckpointError, checkpoint_steps
+from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.training.history import History
 
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
@@ -238,6 +238,23 @@ def test_weights_come_back_from_a_checkpoint():
     assert ours.replace(checkpoint_step=4).load_weights(again) == 4
     with pytest.raises(CheckpointError, match="steps there: 4, 6"):
         ours.replace(checkpoint_step=5).load_weights(again)
+
+
+def test_weights_are_for_pictures_of_their_size_and_say_if_they_know_not_of_which(caplog):
+    ours = Experiment(**TINY)
+    ours.train(ours.make_model(), ours.open_dataset("off").train, progress="off")
+    small = ours.replace(image_height=24)
+    with pytest.raises(
+        CheckpointError, match="32 x 16; write image_height: 32 and image_width: 16"
+    ):
+        small.load_weights(small.make_model())
+    assert not caplog.records
+    file = checkpoint_file(ours.folder / "checkpoints", 6)
+    state = torch.load(file, weights_only=True)
+    del state["settings"]["data"]["fingerprint"]
+    torch.save(state, file)
+    assert ours.load_weights(ours.make_model()) == 6
+    assert "does not say on which pictures it was trained" in caplog.text
 
 
 def test_a_training_without_jupyter_needs_nothing_of_it(write):

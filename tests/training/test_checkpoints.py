@@ -64,6 +64,37 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, damage, caplog):
         load_checkpoint(tmp_path, 20)
 
 
+def test_stray_files_beside_the_checkpoints_change_nothing(tmp_path, caplog):
+    file = save_checkpoint(tmp_path, 2, state())
+    names = "step_00000002 (copy).pt", "step_final.pt", "._step_00000002.pt", "step_9.pt", "x.pt"
+    for name in (*names, "step_000000003.pt"):
+        (tmp_path / name).write_bytes(file.read_bytes())
+    (tmp_path / "step_00000004.pt").mkdir()
+    os.mkfifo(tmp_path / "step_00000005.pt")
+    assert checkpoint_steps(tmp_path) == [2]
+    assert load_checkpoint(tmp_path)["step"] == 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [{"weight": torch.zeros(2)}, [1, 2], state() | {"step": 19}, {"step": 20, "model": 1}],
+)
+def test_a_readable_file_that_is_no_checkpoint_gives_way(tmp_path, foreign, caplog):
+    save_checkpoint(tmp_path, 10, state())
+    torch.save(foreign, checkpoint_file(tmp_path, 20))
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint(tmp_path)["step"] == 10
+    assert "step_00000020.pt is no checkpoint of step 20 of a training" in caplog.text
+
+
+def test_where_all_are_damaged_the_way_out_is_named(tmp_path):
+    for step in (10, 20):
+        empty(save_checkpoint(tmp_path, step, state()))
+    with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints .*resume: false"):
+        load_checkpoint(tmp_path)
+
+
 def test_a_missing_step_lists_those_there(tmp_path):
     save_checkpoint(tmp_path, 10, state())
     with pytest.raises(CheckpointError, match="steps there: 10"):

@@ -1,7 +1,9 @@
 import csv
 import errno
+import logging
 import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -87,6 +89,37 @@ def test_a_new_log_replaces_the_earlier_one(tmp_path):
             record(history, steps)
     assert len(History.load(tmp_path)) == 20
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("broken", [ImportError, AttributeError, SystemError])
+def test_a_broken_tensorboard_is_as_good_as_none(tmp_path, monkeypatch, caplog, broken):
+    class Broken:
+        def __getattr__(self, name):
+            raise broken(name)
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Broken())
+    with caplog.at_level(logging.WARNING), History(tmp_path) as history:
+        record(history, 5)
+    assert len(caplog.records) == 1
+    assert "history.csv only" in caplog.text
+    assert len(History.load(tmp_path)) == 5
+
+
+def test_a_line_that_is_being_written_is_left_out_and_a_damaged_one_named(tmp_path):
+    with History(tmp_path) as history:
+        record(history, 5)
+    file = tmp_path / "history.csv"
+    whole = file.read_bytes()
+    for cut in range(1, len(whole.splitlines()[-1]) + 1):
+        file.write_bytes(whole[: -cut - 1])
+        assert len(History.load(tmp_path)) == 4
+    for damage in (b"6,x\r\n", b"6,0.1\r\n", b"\xff\r\n"):
+        file.write_bytes(whole + damage)
+        with pytest.raises(ValueError, match=r"history\.csv is not a training log"):
+            History.load(tmp_path)
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"history\.csv is not a training log"):
+        History.load(tmp_path)
 
 
 def test_recent_leaves_out_cells_without_a_value():

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import platform
+import re
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from small_training import blobs, settings, small_net
 from started import started, wait_for
 from torch import nn
@@ -353,3 +356,107 @@ def test_a_disk_that_cannot_be_written_names_the_file(
             train(tmp_path)
     assert caught.value.errno == code
     assert_same(train(tmp_path), never_stopped)
+
+
+def other_pictures():
+    return blobs(seed=1)
+
+
+def other_labels():
+    pictures, labels = blobs()
+    return pictures, labels[::-1].copy()
+
+
+@pytest.mark.parametrize("data", [other_pictures, other_labels])
+@pytest.mark.parametrize("given", ["", "of a split"])
+def test_a_run_is_not_resumed_on_other_data(tmp_path, data, given):
+    options = {"progress": "off", "checkpoint_every": 10, "resume": True}
+    fit(small_net(), *blobs(), settings(steps=10), tmp_path, fingerprint=given and "A", **options)
+    with pytest.raises(CheckpointError, match=r"pictures or their labels were .*resume=False"):
+        fit(small_net(), *data(), settings(steps=10), tmp_path, fingerprint=given, **options)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]
+    assert len(written["fingerprint"]) == (1 if given else 16)
+
+
+def test_a_run_that_does_not_say_on_what_is_never_resumed(tmp_path):
+    train(tmp_path, steps=10)
+    file = checkpoint_file(tmp_path / "checkpoints", 10)
+    state = torch.load(file, weights_only=True)
+    del state["settings"]["data"]["fingerprint"]
+    torch.save(state, file)
+    with pytest.raises(CheckpointError, match=r"does not say on which pictures.*resume=False"):
+        train(tmp_path, steps=10)
+    train(tmp_path, steps=10, resume=False)
+
+
+def test_what_is_not_ours_stays_in_the_folder(tmp_path):
+    train(tmp_path, steps=10)
+    names = "checkpoints/step_final.pt", "checkpoints/step_00000010 (copy).pt"
+    own = [tmp_path / name for name in (*names, "embeddings/mine.npz", "tensorboard/notes.txt")]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    train(tmp_path, steps=10, resume=False)
+    assert {file.read_text() for file in own} == {"mine"}
+    assert len(train(tmp_path, steps=10)[1]) == 10
+
+
+def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path):
+    train(tmp_path, steps=10)
+    file = checkpoint_file(tmp_path / "checkpoints", 10)
+    state = torch.load(file, weights_only=True)
+    del state["optimizer"]
+    torch.save(state, file)
+    with pytest.raises(CheckpointError, match=r"step_00000010\.pt does not fit .*resume: false"):
+        train(tmp_path, steps=10)
+
+
+@pytest.mark.parametrize("name", [".", "checkpoints"])
+def test_a_file_in_the_folders_place_is_named_before_the_training(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    place = tmp_path / "run" / name
+    if place.is_dir():
+        place.rmdir()
+    place.write_text("no folder")
+    with pytest.raises(OSError, match="move away what lies in its place"):
+        train(tmp_path / "run", callbacks=[StopAt(1)])
+    assert place.read_text() == "no folder"
+
+
+TRAIN_AND_WAIT = """
+import sys, time
+from small_training import blobs, settings, small_net
+from tripletlib.training import fit
+
+def wait(report):
+    print("trains", flush=True)
+    time.sleep(600)
+
+fit(small_net(), *blobs(), settings(steps_per_epoch=1), sys.argv[1], [wait], "off")
+"""
+
+
+def test_a_run_has_one_writer_and_its_lock_dies_with_it(tmp_path):
+    train(tmp_path, steps=10)
+    with started("-c", TRAIN_AND_WAIT, tmp_path) as first:
+        assert first.stdout.readline() == "trains\n"
+        name = re.escape(f"process {first.pid} on {platform.node()}")
+        with pytest.raises(CheckpointError, match=rf"is being written by {name}; wait"):
+            train(tmp_path, steps=10, resume=False)
+        assert len(History.load(tmp_path)) == 1  # which reading does not disturb
+        first.kill()
+        first.wait()
+        assert len(train(tmp_path, steps=10)[1]) == 10
+
+
+def test_a_run_can_be_read_while_it_is_trained(tmp_path):
+    seen = []
+    train(tmp_path, callbacks=[lambda _: seen.append(len(History.load(tmp_path)))], steps=50)
+    assert seen == list(range(1, 51))
+
+
+def test_the_folder_may_be_text_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train("~/run", steps=10)
+    assert len(History.load("~/run")) == 10
+    assert checkpoint_steps(str(tmp_path / "run" / "checkpoints")) == [10]

@@ -1,5 +1,6 @@
 """One person re-identification experiment: its data set, network, training and embeddings."""
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -38,6 +39,8 @@ from tripletlib.training import (
     load_checkpoint,
     seed_everything,
 )
+
+_LOG = logging.getLogger("tripletlib")
 
 
 class Experiment(ExperimentSettings):
@@ -122,6 +125,7 @@ class Experiment(ExperimentSettings):
             resume=self.resume,
             parameters=self.model_dump(),
             first_weights=first_weights,
+            fingerprint=training.fingerprint,
         )
 
     @property
@@ -177,20 +181,39 @@ class Experiment(ExperimentSettings):
 
         Raises:
             CheckpointError: there is none, the one asked for is missing or damaged, or the run
-                trained another network.
+                trained another network or on pictures of another size.
         """
         folder = self.folder / "checkpoints"
 
         def read() -> tuple[dict[str, Tensor], int]:
             state = load_checkpoint(folder, self.checkpoint_step or None)
-            return state["model"], int(state["step"])
+            self._check_data(state["settings"].get("data"))
+            return state["model"], state["step"]
 
         weights, step = current_processes().from_first(read)
         try:
             model.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{folder} holds another network: {error}") from error
         return step
+
+    def _check_data(self, data: object) -> None:
+        """Holds what a checkpoint says of its training pictures against the experiment."""
+        data = data if isinstance(data, dict) else {}
+        if "fingerprint" not in data:
+            _LOG.warning(
+                "the run in %s does not say on which pictures it was trained (an earlier version "
+                "made it): its weights are used, but it cannot be resumed",
+                self.folder,
+            )
+        trained_on = tuple(data.get("images", ())[2:])
+        if trained_on and trained_on != self.image_size:
+            raise CheckpointError(
+                f"the run in {self.folder} was trained on pictures of height x width "
+                f"{' x '.join(map(str, trained_on))}; write image_height: {trained_on[0]} and "
+                f"image_width: {trained_on[-1]} in place of {self.image_height} and "
+                f"{self.image_width}"
+            )
 
     def embed(self, model: LuNet, images: np.ndarray, progress: Progress = "off") -> np.ndarray:
         """Embeds images with the experiment's `tta` and `precision`.
@@ -237,6 +260,8 @@ class Experiment(ExperimentSettings):
         paths = [Path(path).relative_to(root).as_posix() for path in split.paths]
         content = processes.in_turn(lambda: split.fingerprint)  # decoded once a machine
         made_by = embedded_by(model, self.tta, self.precision)
+        if self.metric == "cosine":  # see `embed`
+            made_by["precision"] += ", rows of length 1"
         saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
         if saved is not None:
             return saved

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -18,11 +18,12 @@ from tripletlib.runtime import (
     Progress,
     StopRequest,
     current_processes,
+    from_repository,
     progress_bar,
     resolve_progress,
 )
 from tripletlib.training.history import MEAN_LOSS_EVERY, History
-from tripletlib.training.run_folder import Resume, RunKeeper
+from tripletlib.training.run_folder import Resume, RunKeeper, fingerprint_of
 from tripletlib.training.settings import TrainingSettings
 from tripletlib.training.step import Trainer
 
@@ -173,13 +174,14 @@ def fit(
     images: np.ndarray,
     labels: np.ndarray,
     settings: TrainingSettings,
-    run_folder: Path | None = None,
+    run_folder: str | PathLike[str] | None = None,
     callbacks: Sequence[Callable[[EpochReport], None]] = (),
     progress: Progress = "auto",
     checkpoint_every: int | None = None,
     resume: Resume = False,
     parameters: Mapping[str, Any] | None = None,
     first_weights: Callable[[], object] | None = None,
+    fingerprint: str = "",
 ) -> History:
     """Trains a network in place; it ends in evaluation mode.
 
@@ -196,7 +198,8 @@ def fit(
         labels: identity of each image, `[N]`.
         settings: see `TrainingSettings`.
         run_folder: gets `config.yaml`, `history.csv`, `tensorboard/` and `checkpoints/`; those of
-            an earlier run are replaced unless it is resumed. None writes nothing.
+            an earlier run are replaced unless it is resumed. A relative path is meant from the
+            repository. None writes nothing.
         callbacks: called with an `EpochReport` after each epoch, by the first process only: what
             all processes must do together, such as `evaluate_embeddings`, has no place in one.
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
@@ -207,12 +210,15 @@ def fit(
         parameters: what else decided the run, such as its data; noted in `config.yaml`.
         first_weights: gives the network other weights to begin with; called by all processes, and
             not when a run is resumed.
+        fingerprint: stands for the content of images and labels, such as that of a `Split`: a run
+            is only resumed with the same. Computed where it is left out.
 
     Returns:
         The `History`.
 
     Raises:
-        CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings.
+        CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings or
+            data; another process is writing the run folder.
         OSError: another file of the run folder cannot be written.
         NonFiniteLossError: the loss became NaN or infinite.
         TrainingInterrupted: Ctrl-C, the notebook's stop button or SIGTERM; a `KeyboardInterrupt`.
@@ -226,32 +232,37 @@ def fit(
     """
     _check(images, labels)
     processes = current_processes()
-    trainer = Trainer(model, images, labels, settings, processes)
-    keeper = RunKeeper(trainer, run_folder, checkpoint_every, resume, parameters)
-    rows = keeper.prepare()
-    if rows is None and first_weights is not None:
-        first_weights()
-    if not processes.is_first:
-        run_folder, progress = None, "off"
-    first = trainer.steps_taken + 1
-    reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
-    with History(run_folder, rows=rows) as history, reporter, StopRequest() as stop:
-        for step in range(first, settings.steps + 1):
-            rate, result = settings.learning_rate_at(step), trainer.take_step()
-            if not math.isfinite(result.loss):
-                raise NonFiniteLossError(
-                    f"the loss is {result.loss} at step {step} (learning rate {rate:.2e}); "
-                    f"{keeper.last_checkpoint()}. Lower learning_rate, or look for NaN and "
-                    "infinite values in the network's output"
+    folder = None if run_folder is None else from_repository(run_folder)
+    if folder is not None and not fingerprint and processes.is_first:
+        fingerprint = fingerprint_of(images, labels)
+    trainer = Trainer(model, images, labels, settings, processes, fingerprint)
+    with RunKeeper(trainer, folder, checkpoint_every, resume, parameters) as keeper:
+        rows = keeper.prepare()
+        if rows is None and first_weights is not None:
+            first_weights()
+        if not processes.is_first:
+            folder, progress = None, "off"
+        first = trainer.steps_taken + 1
+        reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
+        with History(folder, rows=rows) as history, reporter, StopRequest() as stop:
+            for step in range(first, settings.steps + 1):
+                rate, result = settings.learning_rate_at(step), trainer.take_step()
+                if not math.isfinite(result.loss):
+                    raise NonFiniteLossError(
+                        f"the loss is {result.loss} at step {step} (learning rate {rate:.2e}); "
+                        f"{keeper.last_checkpoint()}. Lower learning_rate, or look for NaN and "
+                        "infinite values in the network's output"
+                    )
+                history.record(
+                    step=step, learning_rate=rate, metric=settings.metric, **vars(result)
                 )
-            history.record(step=step, learning_rate=rate, metric=settings.metric, **vars(result))
-            if processes.is_first:
-                reporter.step_done(step, history)
-            # Read once, and agreed on: a Ctrl-C behind this line waits for a step.
-            stopping = processes.any(stop.requested)
-            keeper.step_done(history, stopping)
-            if stopping:
-                raise TrainingInterrupted(keeper.stopped(step))
+                if processes.is_first:
+                    reporter.step_done(step, history)
+                # Read once, and agreed on: a Ctrl-C behind this line waits for a step.
+                stopping = processes.any(stop.requested)
+                keeper.step_done(history, stopping)
+                if stopping:
+                    raise TrainingInterrupted(keeper.stopped(step))
     model.eval()
     return history
 

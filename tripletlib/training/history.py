@@ -1,7 +1,8 @@
 """What training writes down: every step in a CSV file, and the same for TensorBoard."""
 
 import csv
-import shutil
+import logging
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
-from tripletlib.runtime import atomic_write, explained_writing
+from tripletlib.runtime import atomic_write, explained_writing, from_repository
 
 PERCENTILES = (0, 5, 50, 95, 100)
 MEAN_LOSS_EVERY = 100
@@ -35,7 +36,8 @@ class History:
     empty in the file and NaN in memory.
 
     Args:
-        folder: run folder for `history.csv` and `tensorboard/`; None writes nothing.
+        folder: run folder for `history.csv` and `tensorboard/`, a relative one is meant from the
+            repository; None writes nothing.
         detail_every: steps between two rows with percentiles.
         rows: the log so far, as `rows` gave it; what the files hold beyond it is removed.
 
@@ -48,14 +50,18 @@ class History:
     """
 
     def __init__(
-        self, folder: Path | None = None, detail_every: int = 10, rows: Tensor | None = None
+        self,
+        folder: str | PathLike[str] | None = None,
+        detail_every: int = 10,
+        rows: Tensor | None = None,
     ) -> None:
         self.detail_every = detail_every
         self._rows: list[list[float]] = [] if rows is None else rows.tolist()
         self._file: TextIO | None = None
         self._board: Any = None
         if folder is not None:
-            self._path, self._board_folder = folder / "history.csv", folder / "tensorboard"
+            run_folder = from_repository(folder)
+            self._path, self._board_folder = run_folder / "history.csv", run_folder / "tensorboard"
             try:
                 self._open()
             except OSError:
@@ -66,32 +72,42 @@ class History:
         with explained_writing(self._board_folder):
             taken = len(self._rows)
             if not taken:  # an earlier run's events would be drawn into the same curves
-                shutil.rmtree(self._board_folder, ignore_errors=True)
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-            self._board = SummaryWriter(str(self._board_folder), purge_step=taken + 1)
+                for file in self._board_folder.glob("events.out.tfevents.*"):
+                    file.unlink()
+            self._board = _open_board(self._board_folder, purge_step=taken + 1)
         with explained_writing(self._path):
             with (
                 atomic_write(self._path) as unfinished,
                 unfinished.open("w", newline="", encoding="utf-8") as stream,
             ):
                 csv.writer(stream).writerows([COLUMNS, *map(_cells, self._rows)])
-            self._file = self._path.open("a", newline="", encoding="utf-8")
+            # Line by line: whoever reads it meanwhile sees every step, and no half of one.
+            self._file = self._path.open("a", 1, newline="", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Reads `history.csv` of a run folder.
+    def load(cls, folder: str | PathLike[str]) -> Self:
+        """Reads `history.csv` of a run folder, also while another process trains there.
+
+        Args:
+            folder: the run folder; a relative path is meant from the repository.
 
         Raises:
             FileNotFoundError: the folder has none.
-            ValueError: the file has other columns.
+            ValueError: the file has other columns, or is damaged.
         """
         history = cls()
-        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        if tuple(header) != COLUMNS:
-            raise ValueError(f"{folder / 'history.csv'} is not a training log: columns {header}")
-        history._rows = [[float(cell) if cell else np.nan for cell in row] for row in rows]
+        path = from_repository(folder) / "history.csv"
+        try:
+            text = path.read_bytes().decode("utf-8")
+            whole = text[: text.rfind("\n") + 1]  # a line without an end is still being written
+            header, *rows = csv.reader(whole.splitlines()) if whole else [[]]
+            if tuple(header) != COLUMNS:
+                raise ValueError(f"columns {header}")
+            history._rows = [[float(cell) if cell else np.nan for cell in row] for row in rows]
+            if any(len(row) != len(COLUMNS) for row in history._rows):
+                raise ValueError("a line has too many or too few cells")
+        except ValueError as error:
+            raise ValueError(f"{path} is not a training log: {error}") from error
         return history
 
     def __len__(self) -> int:
@@ -148,8 +164,7 @@ class History:
         if self._file is not None:
             with explained_writing(self._path):
                 csv.writer(self._file).writerow(_cells(self._rows[-1]))
-                if step % MEAN_LOSS_EVERY == 0:
-                    self._file.flush()
+        if self._board is not None:
             with explained_writing(self._board_folder):
                 self._show(step, row, embeddings)
 
@@ -199,3 +214,14 @@ def _percentiles(values: Tensor) -> list[float]:
 def _cells(row: list[float]) -> list[float | str]:
     step, *values = row
     return [int(step), *("" if np.isnan(value) else value for value in values)]
+
+
+def _open_board(folder: Path, purge_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+    except Exception as error:  # a broken installation fails in any way
+        logging.getLogger("tripletlib").warning(
+            "tensorboard cannot be imported (%s): the history goes to history.csv only", error
+        )
+        return None
+    return SummaryWriter(str(folder), purge_step=purge_step)

@@ -1,20 +1,24 @@
 """Keeps a run's folder: the settings, and the checkpoints that a stopped training goes on from."""
 
+import hashlib
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
-from tripletlib.runtime import atomic_write, describe_machine, explained_writing
+from tripletlib.runtime import atomic_write, describe_machine, exclusive_lock, explained_writing
 from tripletlib.training.checkpoints import (
     CheckpointError,
+    checkpoint_file,
     checkpoint_steps,
     load_checkpoint,
     save_checkpoint,
@@ -27,6 +31,8 @@ Resume = bool | Literal["unfinished"]
 
 class RunKeeper:
     """Writes a run's settings and checkpoints, and brings a stopped run back.
+
+    Used in a `with` block: from `prepare` to its end nobody else can write the run's folder.
 
     Args:
         trainer: what is saved and brought back.
@@ -56,6 +62,13 @@ class RunKeeper:
             raise ValueError(f"resume must be True, False or 'unfinished', got {resume!r}")
         self._trainer, self._run_folder, self._every = trainer, run_folder, every
         self._resume, self._parameters = resume, parameters
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     def prepare(self) -> Tensor | None:
         """Brings back the newest good checkpoint or clears the folder; returns the history."""
@@ -66,23 +79,36 @@ class RunKeeper:
         state = self._trainer.processes.from_first(lambda: self._open(run_folder))
         if state is None:
             return None
-        self._trainer.load_state_dict(state)
-        return state["history"]
+        try:
+            self._trainer.load_state_dict(state)
+            return state["history"]
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            file = checkpoint_file(run_folder / "checkpoints", state["step"])
+            raise CheckpointError(
+                f"{file} does not fit this training ({type(error).__name__}: {error}); begin anew "
+                "with resume: false"
+            ) from error
 
     def _open(self, run_folder: Path) -> dict[str, Any] | None:
         processes, folder = self._trainer.processes, run_folder / "checkpoints"
+        self._held.enter_context(_only_writer(run_folder))
+        if self._every is not None:
+            with explained_writing(folder):  # rather now than at the first checkpoint
+                folder.mkdir(exist_ok=True)
         # What torchrun starts again after a process died goes on, whatever was asked for.
         resume: Resume = True if processes.begun_before(run_folder) else self._resume
         state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
-        if state and resume == "unfinished" and state["step"] >= state["settings"]["steps"]:
+        if state and resume == "unfinished" and state["step"] >= state["settings"].get("steps", 0):
             state = None
         if state:
             self._check_settings(state["settings"])
-        stale = [*folder.glob(".step_*")]  # left by a process that was killed as it wrote
+        # Left by a process that was killed as it wrote
+        stale = [*folder.glob(".step_????????-????????.pt")]
         if not state:  # an earlier run's files must not be taken for this run's
-            stale += [*folder.glob("step_*"), *run_folder.glob("embeddings/*.npz")]
+            stale += [checkpoint_file(folder, step) for step in checkpoint_steps(folder)]
+            stale += [run_folder / "embeddings" / f"{part}.npz" for part in ("query", "gallery")]
         for file in stale:
-            file.unlink()
+            file.unlink(missing_ok=True)
         if not state or not (run_folder / "config.yaml").is_file():
             self._write_config(run_folder / "config.yaml")
         processes.note_begun(run_folder)
@@ -92,7 +118,7 @@ class RunKeeper:
         differing = _differences(saved, self._trainer.description())
         if differing:
             raise CheckpointError(
-                f"the run in {self._run_folder} was made with other settings: "
+                f"the run in {self._run_folder} was made with other settings or data: "
                 f"{'; '.join(differing)}. Use the same, start over with resume=False, or choose "
                 "another run folder"
             )
@@ -164,13 +190,49 @@ def _own_version() -> str:
 
 
 def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    was, now = saved["model"], wanted["model"]
+    was, now = saved.get("model") or {}, wanted["model"]
     for name in {**was, **now}:
         if was.get(name) != now.get(name):
             shapes = f"was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
             return [f"the network has other layers, first {name}: its shape {shapes}"]
+    data = saved.get("data")
+    if not isinstance(data, dict) or "fingerprint" not in data:
+        return ["it does not say on which pictures (an earlier version made it)"]
+    if data != wanted["data"]:
+        return [f"its training pictures or their labels were {data}, are {wanted['data']}"]
     return [
         f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}"
         for key in sorted({*saved, *wanted})
         if saved.get(key) != wanted.get(key)
     ]
+
+
+def fingerprint_of(images: np.ndarray, labels: np.ndarray) -> str:
+    """16 hexadecimal digits that stand for the content of images and labels."""
+    digest = hashlib.sha256(f"{images.shape}".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.asarray(labels).astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _only_writer(run_folder: Path) -> Iterator[None]:
+    """Holds the lock of a run's folder; it ends with this process, however that ends.
+
+    Raises:
+        CheckpointError: another process holds it; the message says which, and on which machine.
+    """
+    file = run_folder / ".writer"
+    with ExitStack() as held:
+        try:
+            with explained_writing(file):
+                run_folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(exclusive_lock(file))
+                file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        except BlockingIOError:
+            holder = file.read_text(encoding="utf-8") or "another process"
+            raise CheckpointError(
+                f"the run in {run_folder} is being written by {holder}; wait for its end, stop it, "
+                "or choose another run name"
+            ) from None
+        yield

@@ -46,6 +46,7 @@ class Trainer:
         labels: identity of each image, `[N]`.
         settings: see `TrainingSettings`.
         processes: those that share each batch.
+        fingerprint: stands for the content of images and labels.
 
     Raises:
         ValueError: too few identities, or a batch that cannot be dealt out evenly.
@@ -58,7 +59,9 @@ class Trainer:
         labels: np.ndarray,
         settings: TrainingSettings,
         processes: Processes,
+        fingerprint: str,
     ) -> None:
+        self.fingerprint = fingerprint
         self.settings, self.model, self.steps_taken = settings, model, 0
         self.processes = processes
         if settings.batch_size % processes.count:
@@ -138,8 +141,12 @@ class Trainer:
         return {**self.settings.model_dump(), "data": self.data_description(), "model": shapes}
 
     def data_description(self) -> dict[str, Any]:
-        """The shape of the training set."""
-        return {"images": list(self.images.shape), "identities": int(self.labels.unique().numel())}
+        """What tells the training set from another."""
+        return {
+            "images": list(self.images.shape),
+            "identities": int(self.labels.unique().numel()),
+            "fingerprint": self.fingerprint,
+        }
 
     def _lay_out_moments(self) -> None:
         """Puts Adam's moments into the memory order of their weights.
