@@ -85,6 +85,7 @@ def test_run_folder_gets_settings_and_log(tmp_path):
     assert config["training"]["margin"] == "soft"
     assert TrainingSettings(**config["training"]) == settings(steps=5, margin="soft")
     assert config["network"] == {"class": "Sequential", "parameters": count(small_net())}
+    assert len(config["data"].pop("fingerprint")) == 16
     assert config["data"] == {"images": [60, 1, 8, 8], "identities": 6}
     assert config["machine"]["threads"] == torch.get_num_threads()
     assert config["machine"]["precision"] in ("float32", "bfloat16")  # what "auto" chose
