@@ -171,6 +171,18 @@ def test_a_table_of_other_weights_settings_or_step_is_made_anew(embedded):
     assert len(embedded) == 6
 
 
+def test_a_network_that_learnt_by_cosines_is_ranked_by_them():
+    ours = Experiment(**TINY)
+    data, model = ours.open_dataset("off"), ours.make_model()
+    plain, unit = (
+        run.embedding_table(model, data.query, data.root, 6, "off").embeddings
+        for run in (ours, ours.replace(run_name="cosine", metric="cosine"))
+    )
+    lengths = np.linalg.norm(plain, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, plain / lengths, atol=1e-5)
+    assert np.abs(lengths - 1).max() > 0.01  # the plain ones have other lengths
+
+
 def test_a_table_of_other_pictures_or_labels_is_made_anew(embedded):
     Experiment(**TINY).open_dataset("off")  # draws the people, who are then taken for one's own
     ours = Experiment(**TINY, dataset="market1501")
