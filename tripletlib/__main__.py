@@ -9,7 +9,7 @@ from importlib import import_module
 # Imported when asked for: a training needs no Jupyter, and `--help` needs no PyTorch.
 COMMANDS = {
     "train": ("tripletlib.experiments.train", "train one experiment, without Jupyter"),
-    "score": ("tripletlib.experiments.scoring", "score a trained experiment, also re-ranked"),
+    "score": ("tripletlib.experiments.evaluate_run", "score a trained experiment, also re-ranked"),
     "ship": ("tripletlib.experiments.retrieval", "make a run's weights the ones that ship"),
     "notebooks": ("tripletlib.publishing.runner", "execute the notebooks, or renew their outputs"),
     "slides": ("tripletlib.publishing.slides", "make a deck of slides of each lesson"),

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from papermill.cli import _resolve_type
 from tiny_experiment import TINY
 
-from tripletlib.experiments import Experiment, open_retrieval, scoring, train
+from tripletlib.experiments import Experiment, evaluate_run, open_retrieval, train
 from tripletlib.publishing import runner
 from tripletlib.runtime import REPOSITORY, ParameterError
 
@@ -240,7 +240,7 @@ def test_what_is_refused_is_told_in_the_same_line_everywhere(write, text, line, 
     assert line in said
     for command in (
         lambda: train.main([str(file)]),
-        lambda: scoring.main([str(file)]),
+        lambda: evaluate_run.main([str(file)]),
         lambda: runner.main(["run", "--params", str(file)]),
     ):
         assert command() == 2

@@ -18,7 +18,7 @@ from started import ONE_MACHINE, run_to_the_end, started, torchrun, wait_for
 from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.experiments import experiment, scoring
+from tripletlib.experiments import evaluate_run, experiment
 from tripletlib.experiments import train as command_line
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.runtime import ProcessesFailed, current_processes, launch
@@ -84,7 +84,7 @@ def test_two_processes_score_as_one_does(two_machines, roots):
     together = scores.read_text(encoding="utf-8")
     for table in (ours.folder / "embeddings").iterdir():
         table.unlink()
-    assert scoring.main([str(file), *map(str, re_ranking)]) == 0
+    assert evaluate_run.main([str(file), *map(str, re_ranking)]) == 0
     assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
 
 

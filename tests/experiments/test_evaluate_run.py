@@ -10,9 +10,9 @@ from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate
-from tripletlib.experiments import scoring
+from tripletlib.experiments import evaluate_run
+from tripletlib.experiments.evaluate_run import main, score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
-from tripletlib.experiments.scoring import main, score_run, write_scores
 from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
 
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said_in_one_line(file, capsys):
 
 def test_a_run_folder_that_cannot_be_written_is_named(trained, monkeypatch):
     scores = list(score_run(trained, progress="off"))
-    (trained.folder / scoring.FILE_NAME).mkdir()
+    (trained.folder / evaluate_run.FILE_NAME).mkdir()
     with pytest.raises(OSError, match=r"TRIPLETLIB_RUNS.*could not write: .*scores\.csv"):
         write_scores(scores, trained.folder)
 
