@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from tripletlib.datasets.folders import printable, resolve_root, scan
-from tripletlib.datasets.splits import PARTS, FileList, Picture, ReadOptions, ReidDataset
+from tripletlib.datasets.splits import PARTS, FileList, ListedPicture, ReadOptions, ReidDataset
 from tripletlib.evaluation import DISTRACTOR, JUNK
 from tripletlib.runtime import Progress
 
@@ -128,7 +128,7 @@ def _list_files(folder: Path, part: str, skip_unreadable: bool) -> FileList:
             )
             files.refuse(entry.path, reason)
         else:
-            files.pictures.append(Picture(entry.path, *parsed))
+            files.pictures.append(ListedPicture(entry.path, *parsed))
     return files
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from tripletlib.datasets.decoding import ENDINGS
 from tripletlib.datasets.folders import printable, resolve_root, scan
 from tripletlib.datasets.market1501 import parse_name
-from tripletlib.datasets.splits import PARTS, FileList, Picture, Pictures, ReadOptions, ReidDataset
+from tripletlib.datasets.splits import (
+    PARTS,
+    FileList,
+    ListedPicture,
+    Pictures,
+    ReadOptions,
+    ReidDataset,
+)
 from tripletlib.evaluation import DISTRACTOR, JUNK
 from tripletlib.runtime import Progress
 
@@ -115,7 +122,7 @@ def from_pictures(
     files, others = FileList(skip_unreadable), 0
     for entry in scan(folder):
         if entry.is_file() and Path(entry.name).suffix.lower() in ENDINGS:
-            files.pictures.append(Picture(entry.path))
+            files.pictures.append(ListedPicture(entry.path))
         else:
             others += 1
     if not files.pictures:
@@ -157,9 +164,9 @@ def _list_pictures(folder: Path, pid: int, files: FileList, cameras: Numbering) 
             reason = f"its name says identity {market[0]}, its folder {number}; move it"
             files.refuse(entry.path, reason)
         elif market is not None:
-            files.pictures.append(Picture(entry.path, pid, cameras(str(market[1]))))
+            files.pictures.append(ListedPicture(entry.path, pid, cameras(str(market[1]))))
         elif camera and underscore:
-            files.pictures.append(Picture(entry.path, pid, cameras(camera)))
+            files.pictures.append(ListedPicture(entry.path, pid, cameras(camera)))
         else:
             reason = "is not named camera_anything.jpg, as in door_0001.jpg; rename it"
             files.refuse(entry.path, reason)

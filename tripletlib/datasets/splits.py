@@ -22,7 +22,7 @@ PARTS = ("train", "query", "gallery")
 _SHOWN = 10  # skipped files, or identities, that are named
 
 
-class Picture(NamedTuple):
+class ListedPicture(NamedTuple):
     """A file with the numbers of the identity and of the camera that it shows; 0 if unknown."""
 
     path: str
@@ -66,7 +66,7 @@ class FileList:
     """
 
     def __init__(self, skip_unreadable: bool) -> None:
-        self.pictures: list[Picture] = []
+        self.pictures: list[ListedPicture] = []
         self.skipped: dict[str, str] = {}
         self._skip = skip_unreadable
 
@@ -117,7 +117,7 @@ class Pictures:
                 raise ValueError(f"none of the {len(self._files):,} pictures of {name} can be read")
         self._set(pictures)
 
-    def _set(self, pictures: Sequence[Picture]) -> None:
+    def _set(self, pictures: Sequence[ListedPicture]) -> None:
         self.paths = np.array([picture.path for picture in pictures], dtype=np.str_)
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class Split(Pictures):
     The other attributes are those of `Pictures`.
     """
 
-    def _set(self, pictures: Sequence[Picture]) -> None:
+    def _set(self, pictures: Sequence[ListedPicture]) -> None:
         super()._set(pictures)
         self.pids = np.array([picture.pid for picture in pictures], dtype=np.int64)
         self.camids = np.array([picture.camid for picture in pictures], dtype=np.int64)
