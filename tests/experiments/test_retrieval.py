@@ -128,6 +128,8 @@ def test_a_new_picture_is_embedded_as_the_others_were(trained):
     assert opened.image_size == (32, 16)
     embeddings = opened.embed(data.query.images[:3])
     np.testing.assert_allclose(embeddings, opened.query.embeddings[:3], rtol=1e-4, atol=1e-5)
+    one_view = opened.embed(data.query.images[:3], tta="none")  # the run's own are two
+    assert np.abs(one_view - embeddings).max() > 1e-4
 
 
 def test_an_unknown_parameter_file_is_named():

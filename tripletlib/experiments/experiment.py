@@ -14,6 +14,7 @@ from tripletlib.datasets import Market1501, ReidDataset, Split, from_folders, wr
 from tripletlib.distances import unit_rows
 from tripletlib.embedding import (
     EmbeddingTable,
+    TestTimeAugmentation,
     embed,
     embedded_by,
     saved_table,
@@ -215,8 +216,14 @@ class Experiment(ExperimentSettings):
                 f"{self.image_width}"
             )
 
-    def embed(self, model: LuNet, images: np.ndarray, progress: Progress = "off") -> np.ndarray:
-        """Embeds images with the experiment's `tta` and `precision`.
+    def embed(
+        self,
+        model: LuNet,
+        images: np.ndarray,
+        progress: Progress = "off",
+        tta: TestTimeAugmentation | None = None,
+    ) -> np.ndarray:
+        """Embeds images with the experiment's `precision`, and its `tta` unless another is given.
 
         A network that has learnt by cosines gives rows of length 1, which the Euclidean distance
         ranks as the cosine does.
@@ -225,11 +232,12 @@ class Experiment(ExperimentSettings):
             model: the network.
             images: uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes.
             progress: see `tripletlib.progress`.
+            tta: test-time augmentation.
 
         Returns:
             Embeddings, float32 `[N, D]`.
         """
-        embeddings = embed(model, images, 256, self.tta, self.precision, progress)
+        embeddings = embed(model, images, 256, tta or self.tta, self.precision, progress)
         if self.metric != "cosine":
             return embeddings
         return unit_rows(torch.from_numpy(embeddings)).numpy()
