@@ -4,57 +4,29 @@ from typing import Any
 
 import numpy as np
 
-from tripletlib.checks.answers import (
-    Answer,
-    agree,
-    exercise,
-    need,
-    number,
-    numbers,
-    parts,
-    type_name,
-    wrong,
-)
+from tripletlib.checks.answers import Answer, exercise
+from tripletlib.checks.values import agree, need, numbers, of_type, parts, wrong
 
 
 @exercise("01.1", "Notebook 02 counts with it how many triplets a batch holds.")
 def check_partners(answer: Answer) -> None:
     """Positives, negatives and triplets of a P x K batch."""
     for p, k in ((10, 12), (3, 3), (32, 4), (5, 1), (1, 7)):
-        batch = f"in a batch of {p} x {k}"
-        result = parts(answer(p, k), ("positives", "negatives", "triplets"))
-        positives, negatives, triplets = (
-            number(value, what)
-            for value, what in zip(result, ("positives", "negatives", "triplets"), strict=True)
-        )
-        agree(
-            positives,
-            k - 1,
-            {f"{batch} an image has not {k} positives: it is no positive of its own": k},
-            f"{batch} an image has not {positives:g} positives",
-        )
-        agree(
-            negatives,
-            (p - 1) * k,
-            {
-                f"{batch} the anchor's own identity is among your negatives": p * k - 1,
-                f"{batch} a negative is an image: you count identities": p - 1,
+        one = (k - 1) * (p - 1) * k  # triplets of one anchor
+        wanted = {"positives": k - 1, "negatives": (p - 1) * k, "triplets": p * k * one}
+        misreadings: dict[str, dict[str, float]] = {
+            "positives": {f"an image has not {k} positives: it is no positive of its own": k},
+            "negatives": {
+                "the anchor's own identity is among your negatives": p * k - 1,
+                "a negative is an image: you count identities": p - 1,
             },
-            f"{batch} an image has not {negatives:g} negatives",
-        )
-        every = p * k * (k - 1) * (p - 1) * k
-        agree(
-            triplets,
-            every,
-            {
-                f"{batch} every image is an anchor once: you count the triplets of one": (
-                    (k - 1) * (p - 1) * k
-                ),
-                f"{batch} anchor and positive may change places: that is another triplet": every
-                / 2,
+            "triplets": {
+                "every image is an anchor once: you count the triplets of one": one,
+                "anchor and positive may change places: that is another triplet": p * k * one / 2,
             },
-            f"{batch} there are not {triplets:g} triplets",
-        )
+        }
+        for what, value in zip(wanted, parts(answer(p, k), *wanted), strict=True):
+            agree(value, wanted[what], f"the number of {what} for {p} x {k}", misreadings[what])
 
 
 @exercise("01.2", "Every training in these notebooks draws its batches like this.")
@@ -68,19 +40,16 @@ def check_draw_batch(answer: Answer) -> None:
         for seed in range(20):
             twins = [answer(labels, p, k, np.random.default_rng(seed)) for _ in range(2)]
             batch, again = (_indices(twin, len(labels), p, k) for twin in twins)
-            need(
-                sorted(batch) == sorted(again),
-                "two generators with the same seed give different batches: draw from rng only",
-            )
+            same = sorted(batch) == sorted(again)
+            need(same, "two generators of one seed give different batches: draw from rng only")
             _check_batch(batch, labels, p, k)
             batches.append(batch)
-        _check_variety(np.unique(np.concatenate(batches)), labels, p, k)
+        _check_variety(np.unique(batches), labels, p, k)
 
 
 def _indices(batch: Any, size: int, p: int, k: int) -> np.ndarray:
-    need(isinstance(batch, list | np.ndarray), f"return a list of indices, not {type_name(batch)}")
-    batch = np.asarray(batch)
-    need(len(batch) == p * k, f"the batch has {len(batch)} images, not {p} x {k} = {p * k}")
+    if not isinstance(batch, np.ndarray):
+        batch = np.asarray(of_type(batch, list, "the batch"))
     numbers(batch, [p * k], "the batch", "iu")
     need(batch.min() >= 0 and batch.max() < size, "an index lies outside the set")
     return batch
@@ -88,32 +57,24 @@ def _indices(batch: Any, size: int, p: int, k: int) -> np.ndarray:
 
 def _check_batch(batch: np.ndarray, labels: np.ndarray, p: int, k: int) -> None:
     found, counts = np.unique(labels[batch], return_counts=True)
-    need(
-        len(found) == p,
-        f"{len(found)} identities in a batch that needs {p}: was one drawn twice, or are these "
-        "not indices of the whole set?",
-    )
+    doubt = "was one drawn twice, or are these not indices of the whole set?"
+    need(len(found) == p, f"{len(found)} identities in a batch that needs {p}: {doubt}")
     for digit, count in zip(found, counts, strict=True):
         need(count == k, f"digit {digit} has {count} images in the batch, not {k}")
         members = int((labels == digit).sum())
         distinct = len(np.unique(batch[labels[batch] == digit]))
+        few = f", though there are {members}" if members < k else ""
         need(
-            distinct == min(k, members),
-            f"digit {digit} has {distinct} distinct images of {k}"
-            + (f", though there are {members}" if members < k else ""),
+            distinct == min(k, members), f"digit {digit} has {distinct} distinct images of {k}{few}"
         )
 
 
 def _check_variety(seen: np.ndarray, labels: np.ndarray, p: int, k: int) -> None:
     for digit in np.unique(labels):
-        own = int((labels[seen] == digit).sum())
+        own, members = int((labels[seen] == digit).sum()), int((labels == digit).sum())
         need(own, f"in 20 batches of {p} identities digit {digit} never came")
-        members = int((labels == digit).sum())
-        need(
-            own > min(k, members - 1),
-            f"20 batches hold {own} different images of digit {digit}, which has {members}: "
-            "are always the same taken?",
-        )
+        few = f"20 batches hold {own} of the {members} images of digit {digit}"
+        need(own > min(k, members - 1), f"{few}: are always the same taken?")
 
 
 @exercise("01.3", "Notebooks 01 and 02 judge their maps by this vote, on held-out digits.")
@@ -127,11 +88,8 @@ def check_vote(answer: Answer) -> None:
         voted = numbers(answer(embeddings, labels, k), [len(labels)], "the names", "iuf")
         strange = set(voted.tolist()) - set(labels.tolist())
         need(not strange, f"{min(strange, default=0):g} is nobody's name: labels are no quantities")
-        if k == 1 and len(labels) == 40:
-            need(
-                not (voted == labels).all(),
-                "100 % on the training set: is each image its own neighbour?",
-            )
+        perfect = k == 1 and len(labels) == 40 and (voted == labels).all()
+        need(not perfect, "100 % on the training set: is each image its own neighbour?")
         _check_names(voted, embeddings, labels, k)
 
 
@@ -139,19 +97,14 @@ def _check_names(voted: np.ndarray, points: np.ndarray, labels: np.ndarray, k: i
     distances = np.linalg.norm(points[:, None] - points, axis=2)
     np.fill_diagonal(distances, np.inf)
     for image, row in enumerate(distances):
-        nearest = row.argsort(kind="stable")[:k]
-        found, votes = np.unique(labels[nearest], return_counts=True)
+        nearest = labels[row.argsort(kind="stable")[:k]]
+        found, votes = np.unique(nearest, return_counts=True)
         if voted[image] in found[votes == votes.max()]:  # whoever wins a tie
             continue
-        need(
-            row.min() > 0,
-            f"image {image} has a twin at distance 0: the first of a sorted row need not be the "
-            "image itself, and an equal image is a neighbour like any other",
-        )
-        wrong(
-            f"image {image}: its {k} nearest others are named {labels[nearest].tolist()}, "
-            f"your vote says {voted[image]:g}"
-        )
+        twin = f"image {image} has a twin at distance 0, which is a neighbour like any other"
+        need(row.min() > 0, f"{twin}: the first of a sorted row need not be the image itself")
+        others = f"image {image}: its {k} nearest others are named {nearest.tolist()}"
+        wrong(f"{others}, your vote says {voted[image]:g}")
 
 
 @exercise("01.4", "New people enter a system in this way, without any training: see notebook 05.")
@@ -172,74 +125,51 @@ def check_unseen(answer: Answer) -> None:
     known, new, (images, truth) = draw(range(8), 20), draw([8, 9], 20), draw(range(10), 5)
     voted = answer(embed, known, new, images, 3)
     named = numbers(voted, [len(truth)], "the names", "iuf")
-    if not np.isin(named, [8, 9]).any():
-        wrong("8 and 9 can never be named: embed references of them")
-    if np.isin(named, [8, 9]).all():
-        wrong("0 to 7 can no longer be named: keep references of them, too")
-    share = (named == truth).mean()
-    need(
-        share == 1,
-        f"{share:.0%} are named rightly where the embedding tells all digits apart: are "
-        "references and images compared by their embeddings?",
-    )
+    is_new = np.isin(named, [8, 9])
+    need(is_new.any(), "8 and 9 can never be named: embed references of them")
+    need(not is_new.all(), "0 to 7 can no longer be named: keep references of them, too")
+    right = f"{(named == truth).mean():.0%} are named rightly by an embedding that tells all apart"
+    doubt = "are references and images compared by their embeddings?"
+    need((named == truth).all(), f"{right}: {doubt}")
 
 
 @exercise("01.5", "In notebooks 02 and 03 you will meet all three, on digits and on people.")
 def check_read_log(answer: Answer) -> None:
     """Healthy, packed or dead, from the last entries of a log."""
-    steady, random = np.ones(30), np.random.default_rng(3)
-    falling = np.geomspace(0.4, 1, 30)[::-1]
-
-    def log(loss: Any, active: Any, distance: Any) -> dict[str, np.ndarray]:
-        columns = zip(("loss", "active_fraction", "distance_p50"), (loss, active, distance),
-                      strict=True)  # fmt: skip
-        return {name: np.asarray(column * steady) for name, column in columns}
-
-    late = np.where(np.arange(30) < 18, 1.0, 0.0)
-    spike = np.where(np.arange(30) == 29, 0.2, 0.004)
+    row = np.arange(30)
+    faint = 2e-5 * np.random.default_rng(3).random(30)
+    # loss, active fraction, median distance; margin; state
     cases = (
-        (log(0.5, 1.0, 0.004), 0.5, "packed"),
-        (log(0.5, 1.0, 0.0), 0.5, "dead"),
-        (log(falling, 0.7, 0.9), 0.5, "healthy"),
-        (log(0.5, 0.9, 0.8), 0.5, "healthy"),
-        (log(1.5, 1.0, 0.03), 1.0, "packed"),
-        (log(0.5, 1.0, 2e-5 * random.random(30)), 0.5, "dead"),
-        (log(0.5, 1.0, late * 0.3), 0.5, "dead"),
-        (log(0.5, 1.0, spike), 0.5, "packed"),
-        (log(0.2, 1.0, 0.15), 0.2, "healthy"),
+        (0.5, 1.0, 0.004, 0.5, "packed"),
+        (0.5, 1.0, 0.0, 0.5, "dead"),
+        (np.geomspace(1, 0.4, 30), 0.7, 0.9, 0.5, "healthy"),
+        (0.5, 0.9, 0.8, 0.5, "healthy"),
+        (1.5, 1.0, 0.03, 1.0, "packed"),
+        (0.5, 1.0, faint, 0.5, "dead"),
+        (0.5, 1.0, np.where(row < 18, 0.3, 0), 0.5, "dead"),
+        (0.5, 1.0, np.where(row == 29, 0.2, 0.004), 0.5, "packed"),
+        (0.2, 1.0, 0.15, 0.2, "healthy"),
     )
-    for given, margin, wanted in cases:
-        said = answer(given, margin)
-        need(
-            said in ("healthy", "packed", "dead"),
-            f"return 'healthy', 'packed' or 'dead', not {said!r}",
-        )
+    for loss, active, distance, margin, wanted in cases:
+        columns = {"loss": loss, "active_fraction": active, "distance_p50": distance}
+        log = {name: np.broadcast_to(column, 30) for name, column in columns.items()}
+        said = answer(log, margin)
+        is_word = said in ("healthy", "packed", "dead")
+        need(is_word, f"return 'healthy', 'packed' or 'dead', not {said!r}")
         if said != wanted:
-            _explain_log(given, margin, said, wanted)
+            _explain_log(log, margin, said, wanted)
 
 
 def _explain_log(log: dict[str, np.ndarray], margin: float, said: str, wanted: str) -> None:
     distances, loss = log["distance_p50"], log["loss"][-10:].mean()
     end = distances[-10:].mean()
-    need(
-        distances[0] < 100 * end or distances[0] == end,
-        f"a {wanted} training is called {said}: look at the end of the log, not at all of it",
-    )
-    need(
-        distances[-1] <= 10 * distances[-2],
-        f"one step's distance decided for {said}: take the mean of the last ten",
-    )
-    at_margin = abs(loss - margin) < 0.02 * margin
-    need(
-        not at_margin or wanted == "healthy",
-        "these two losses are equal; compare the distances",
-    )
-    need(
-        not at_margin,
-        f"a training whose images lie {end:.2g} apart is called {said}: a loss near the margin "
-        "alone says nothing",
-    )
-    wrong(
-        f"margin {margin:g}, loss {loss:.3g}, median distance {end:.2g} at the end: {said} is not "
-        "what the table says"
-    )
+    called = f"a {wanted} training is called {said}"
+    late = distances[0] >= 100 * end and distances[0] != end
+    need(not late, f"{called}: look at the end of the log, not at all of it")
+    jumps = distances[-1] > 10 * distances[-2]
+    need(not jumps, f"one step's distance decided for {said}: take the mean of the last ten")
+    if abs(loss - margin) < 0.02 * margin:
+        need(wanted == "healthy", "these two losses are equal; compare the distances")
+        wrong(f"{called}, though its images lie {end:.2g} apart: the loss alone says nothing")
+    at_end = f"margin {margin:g}, loss {loss:.3g}, median distance {end:.2g} at the end"
+    wrong(f"{at_end}: {said} is not what the table says")

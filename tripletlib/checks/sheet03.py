@@ -1,25 +1,13 @@
 """Checks of sheet 03: the protocol, AP, the residual block, an honest choice, flip averaging."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tripletlib.checks.answers import (
-    Answer,
-    agree,
-    exercise,
-    generator,
-    need,
-    number,
-    numbers,
-    parts,
-    tensor,
-    type_name,
-    wrong,
-)
+from tripletlib.checks.answers import Answer, exercise
+from tripletlib.checks.values import agree, need, normal, number, numbers, of_type, parts, wrong
 from tripletlib.evaluation import average_precision
 
 
@@ -30,33 +18,22 @@ def check_protocol(answer: Answer) -> None:
     groups = [(7, 2, 4), (7, 1, 3), (7, 5, 2), (8, 2, 9), (11, 2, 3), (8, 1, 5), (0, 2, 2),
               (0, 3, 4), (-1, 2, 3), (-1, 4, 3)]  # fmt: skip
     rows = np.concatenate([np.tile((pid, camid), (count, 1)) for pid, camid, count in groups])
-    pids, camids = np.random.default_rng(0).permutation(rows).T
-    cases = (
-        (7, 2, pids, camids),
-        (8, 1, pids, camids),
-        (9, 1, np.array([8, 8]), np.array([1, 2])),
-        (9, 1, np.array([], int), np.array([], int)),
-    )
-    for pid, camid, of_gallery, cameras in cases:
-        counts = answer(pid, camid, of_gallery, cameras)
-        kept = numbers(counts, [len(of_gallery)], "what counts", "b")
-        same, own, junk = of_gallery == pid, cameras == camid, of_gallery == -1
-        distractor = of_gallery == 0
+    rows = np.random.default_rng(0).permutation(rows)
+    none = np.empty((0, 2), int)
+    for pid, camid, table in ((7, 2, rows), (8, 1, rows), (9, 1, rows[:1]), (9, 1, none)):
+        pids, camids = table.T
+        kept = numbers(answer(pid, camid, pids, camids), [len(pids)], "what counts", "b")
+        same, own, junk, distractor = pids == pid, camids == camid, pids == -1, pids == 0
         stranger = ~same & ~junk & ~distractor
-
-        gone = ~kept
-        for lost, sentence in (
-            (stranger & own & gone, "strangers from the query's camera are gone"),
-            (same & ~own & gone, "right answers from other cameras are gone"),
-            (distractor & gone, "distractors (pid 0) are gone: they stay, and are never right"),
-            (stranger & gone, "strangers are gone"),
+        for mistaken, sentence in (
+            (~kept & stranger & own, "strangers from the query's camera are gone"),
+            (~kept & same & ~own, "right answers from other cameras are gone"),
+            (~kept & distractor, "distractors (pid 0) are gone: they stay, and are never right"),
+            (~kept & stranger, "strangers are gone"),
+            (kept & junk, "bad boxes (pid -1) still count"),
+            (kept & same & own, "pictures of the query's person in its own camera still count"),
         ):
-            need(not lost.any(), f"{lost.sum()} {sentence}")
-        for left, sentence in (
-            (junk & kept, "bad boxes (pid -1) still count"),
-            (same & own & kept, "pictures of the query's person in its own camera still count"),
-        ):
-            need(not left.any(), f"{left.sum()} {sentence}")
+            need(not mistaken.any(), f"{mistaken.sum()} {sentence}")
 
 
 @exercise("03.2", "mAP, the score of every table in the field, is the mean of it over the queries.")
@@ -65,32 +42,28 @@ def check_average_precision(answer: Answer) -> None:
     random = np.random.default_rng(1)
     lists = [np.isin(np.arange(1, 10), [1, 5, 9]), np.ones(4, bool), np.array([False, True])]
     lists += [random.random(30) < share for share in (0.1, 0.5)]
-    lists += [np.zeros(5, bool), np.array([], bool)]
     for right in lists:
-        ap = number(answer(right), "AP")
-        wanted = average_precision(right)
         places = np.arange(1, len(right) + 1)
-        precision = np.cumsum(right) / places
-        marks = f"right answers at ranks {places[right].tolist()} of {len(right)}"
-        if np.isnan(wanted):
-            need(
-                np.isnan(ap), f"a list of {len(right)} without a right answer has no AP: return NaN"
-            )
-            continue
+        precision, hits = np.cumsum(right) / places, np.arange(1, right.sum() + 1)
         misreadings = {
-            "divide by the number of right answers": (precision * right).sum() / len(right),
+            "divide by the number of right answers": (precision * right).mean(),
             "wrong pictures add their precision, too: look at the ranks of right answers only": (
                 precision.mean()
             ),
             "ranks begin at 1: at the first place the precision is a whole": (
-                float(np.mean(np.arange(1, right.sum() + 1) / np.maximum(places[right] - 1, 1)))
+                np.mean(hits / np.maximum(places[right] - 1, 1))
             ),
             "that is the precision of the whole list, in any order": right.mean(),
             "this is the trapezoid rule; the exercise asks for rectangles": (
                 average_precision(right, "trapezoid")
             ),
         }
-        agree(ap, wanted, misreadings, f"{marks} do not make an AP of {ap:.3f}")
+        what = f"the AP of right answers at ranks {places[right].tolist()} of {len(right)}"
+        agree(answer(right), average_precision(right), what, misreadings)
+    for count in (5, 0):
+        ap = number(answer(np.zeros(count, bool)), "the AP")
+        none = f"a list of {count} without a right answer"
+        need(np.isnan(ap), f"{none} has no AP: return NaN")
 
 
 @exercise("03.3", "LuNet is a row of twelve such blocks, with a max-pooling every one to three.")
@@ -100,43 +73,37 @@ def check_block(answer: Answer) -> None:
     need(issubclass(answer.value, nn.Module), "the class must be an nn.Module")
     for n_in, n_inner, n_out in ((32, 8, 32), (128, 64, 256), (64, 16, 32)):
         block = answer(n_in, n_inner, n_out, about=f"channels {n_in}, {n_inner}, {n_out}")
-        images = torch.randn(2, n_in, 8, 4, generator=generator(0))
+        images = normal(0, 2, n_in, 8, 4)
         result = _forward(block, images, n_in, n_out)
         size = list(result.shape)
         need(size[1:2] == [n_out], f"{n_out} channels are asked for, {size[1:2]} come out")
-        need(
-            size == [2, n_out, 8, 4],
-            f"a map of 8 x 4 comes out as {' x '.join(map(str, size[2:]))}: is the 3 x 3 "
-            "convolution padded?",
-        )
-        kernels = sorted(c.kernel_size[0] for c in block.modules() if isinstance(c, nn.Conv2d))
+        changed = f"a map of 8 x 4 comes out as {' x '.join(map(str, size[2:]))}"
+        need(size == [2, n_out, 8, 4], f"{changed}: is the 3 x 3 convolution padded?")
+        kernels = sorted(layer.kernel_size[0] for layer in _convolutions(block))
         expected = [1, 1, 3] if n_in == n_out else [1, 1, 1, 3]
-        need(
-            kernels == expected,
-            f"from {n_in} to {n_out} channels the kernels are {kernels}, not {expected}",
-        )
+        these = f"from {n_in} to {n_out} channels the kernels are {kernels}"
+        need(kernels == expected, f"{these}, not {expected}")
         if n_in == n_out:
             order = _order_of_layers(block, images)
-            need(
-                order == ["norm", "conv"] * 3,
-                "a batch-normalisation comes before each convolution; here the order is "
-                + ", ".join(order),
-            )
+            rule = "a batch-normalisation comes before each convolution"
+            need(order == ["norm", "conv"] * 3, f"{rule}; here the order is {', '.join(order)}")
             _check_sum(block, images)
     _check_activations(answer(1, 1, 1))
 
 
 def _forward(block: nn.Module, images: Tensor, n_in: int, n_out: int) -> Tensor:
     try:
-        result = block(images)
+        return of_type(block(images), Tensor, "what forward returns")
     except NotImplementedError:
         wrong("not written yet: fill in the stub and run its cell, then check again")
     except RuntimeError as error:
-        if n_in != n_out and "must match" in str(error):
-            wrong(f"{n_in} and {n_out} channels cannot be added")
+        widths_differ = n_in != n_out and "must match" in str(error)
+        need(not widths_differ, f"{n_in} and {n_out} channels cannot be added")
         wrong(f"with {n_in} channels in and {n_out} out, forward raises: {error}")
-    need(isinstance(result, Tensor), f"forward must return a tensor, not {type_name(result)}")
-    return result
+
+
+def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
 
 
 def _order_of_layers(block: nn.Module, images: Tensor) -> list[str]:
@@ -153,17 +120,34 @@ def _order_of_layers(block: nn.Module, images: Tensor) -> list[str]:
     return order
 
 
+@torch.no_grad()
+def _set_kernels(block: nn.Module, centre: float) -> None:
+    """All convolutions give `centre` times what is in the middle of their windows."""
+    for layer in _convolutions(block):
+        layer.weight.zero_()
+        layer.weight[..., layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = centre
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+@torch.no_grad()
+def _check_sum(block: nn.Module, images: Tensor) -> None:
+    """With all convolutions at 0 only what came in is left."""
+    _set_kernels(block, 0)
+    result, at_zero = block(images), "with all convolutions at 0"
+    need(result.any(), f"{at_zero} nothing comes out: what came in must be added")
+    as_came = torch.isclose(result, images, atol=1e-5)
+    activated = as_came[images >= 0].all() and not as_came.all()
+    need(not activated, "the sum is activated once more: this block leaves it as it is")
+    need(as_came.all(), f"{at_zero} something else than what came in comes out")
+
+
+@torch.no_grad()
 def _check_activations(block: nn.Module) -> None:
     """A block of single channels that only activates: -1 becomes -0.3 three times over."""
-    with torch.no_grad():
-        for layer in block.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.zero_()
-                layer.weight[..., layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = 1
-                if layer.bias is not None:
-                    layer.bias.zero_()
-        minus_one = -torch.ones(1, 1, 3, 3)
-        residual = (block.eval()(minus_one) - minus_one)[0, 0, 1, 1].item()
+    _set_kernels(block, 1)
+    minus_one = -torch.ones(1, 1, 3, 3)
+    residual = (block.eval()(minus_one) - minus_one)[0, 0, 1, 1]
     misreadings = {
         "nothing passes below 0: the ReLU is leaky, with slope 0.3": 0.0,
         "no leaky ReLU is found: one comes before each convolution": -1.0,
@@ -171,91 +155,67 @@ def _check_activations(block: nn.Module) -> None:
         "two leaky ReLUs are found: one comes before each convolution": -0.09,
         "the leaky ReLU has PyTorch's usual slope, 0.01, not 0.3": -1e-6,
     }
-    agree(residual, -0.027, misreadings, "the activation is not a leaky ReLU of slope 0.3")
-
-
-def _check_sum(block: nn.Module, images: Tensor) -> None:
-    """With all convolutions at 0 only what came in is left."""
-    with torch.no_grad():
-        for layer in block.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.zero_()
-                if layer.bias is not None:
-                    layer.bias.zero_()
-        result = block(images)
-    need(result.any(), "with all convolutions at 0 nothing comes out: what came in must be added")
-    if torch.allclose(result, images, atol=1e-5):
-        return
-    negative = images < 0
-    positive_kept = torch.allclose(result[~negative], images[~negative], atol=1e-5)
-    need(not positive_kept, "the sum is activated once more: this block leaves it as it is")
-    wrong("with all convolutions at 0 something else than what came in comes out")
+    agree(residual, -0.027, "-1, three times through a leaky ReLU of slope 0.3,", misreadings)
 
 
 @exercise("03.4", "Notebook 04's last warning, and every honest table, rests on this.")
 def check_honest_choice(answer: Answer) -> None:
     """Chooses a setting on training people, and reports it on the test people."""
+    settings = [(stripes, bins) for stripes in (3, 6, 9) for bins in (3, 4)]
     for seed in range(3):
         random = np.random.default_rng(seed)
-        settings = [(stripes, bins) for stripes in (3, 6, 9) for bins in (3, 4)]
         table = {
-            part: dict(zip(settings, random.permutation(6) / 10 + 0.1, strict=True))
-            for part in ("training", "test")
+            (setting, people): value
+            for people in ("training", "test")
+            for setting, value in zip(settings, random.permutation(6) / 10 + 0.1, strict=True)
         }
-        looked: list[tuple[str, Any]] = []
-        result = answer(settings, _recording(table, looked), copied=False)
-        best, reported = parts(result, ("the chosen setting", "its score on the test people"))
-        need(best in table["test"], f"the chosen setting {best!r} is none of those given")
-        value = number(reported, "the score")
-        looks = [setting for part, setting in looked if part == "test"]
-        right = max(settings, key=table["training"].__getitem__)
-        if len(set(looks)) > 1:
-            wrong(f"the test people were asked for {len(set(looks))} settings: choose it on "
-                  "training people")  # fmt: skip
+        looked: set[tuple[Any, str]] = set()
+
+        def score(setting: Any, people: str, table: Any = table, looked: Any = looked) -> float:
+            known = people in ("training", "test")
+            need(known, f"score takes 'training' or 'test' people, not {people!r}")
+            looked.add((setting, people))
+            return table[setting, people]
+
+        result = answer(settings, score, copied=False)
+        best, reported = parts(result, "the chosen setting", "its score on the test people")
+        need(best in settings, f"the chosen setting {best!r} is none of those given")
+        asked = sum(people == "test" for _, people in looked)
+        advice = "choose it on training people"
+        need(asked <= 1, f"the test people were asked for {asked} settings: {advice}")
+        right = max(settings, key=lambda setting: table[setting, "training"])
         need(best == right, "another setting is better on the training people")
-        if np.isclose(value, table["training"][best]):
-            wrong("that is the score on the people it was chosen on: report the test people's")
-        need(np.isclose(value, table["test"][best]), "the score is not that of the chosen setting")
-
-
-def _recording(
-    table: dict[str, dict[Any, float]], looked: list[tuple[str, Any]]
-) -> Callable[[Any, str], float]:
-    def score(setting: Any, people: str) -> float:
-        if people not in table:
-            wrong(f"score takes 'training' or 'test' people, not {people!r}")
-        looked.append((people, setting))
-        return table[people][setting]
-
-    return score
+        chosen_on = "that is the score on the people it was chosen on: report the test people's"
+        misreadings = {chosen_on: table[best, "training"]}
+        agree(reported, table[best, "test"], "the score of the chosen setting", misreadings)
 
 
 @exercise("03.5", "`embed(..., tta='flip')` does so; notebook 04 measures what it is worth.")
 def check_flip(answer: Answer) -> None:
     """Mean of the embeddings of a picture and of its mirror image."""
-    images = torch.rand(3, 3, 6, 4, generator=generator(0))
-    weights = torch.randn(3 * 6 * 4, 5, generator=generator(1))
+    images, weights = normal(0, 3, 3, 6, 4), normal(1, 3 * 6 * 4, 5)
 
     def model(batch: Tensor) -> Tensor:
         return (batch.flatten(1) @ weights).square()
 
-    result = tensor(answer(model, images), (3, 5), "the embeddings")
-    plain, mirrored, upside = model(images), model(images.flip(3)), model(images.flip(2))
-    misreadings = (
-        ((plain + upside) / 2, "top and bottom are exchanged"),
-        ((plain + model(images.flip(2, 3))) / 2, "top and bottom are exchanged as well"),
+    def mean_with(*axes: int) -> Tensor:
+        return (plain + model(images.flip(axes))) / 2
+
+    result = answer(model, images)
+    numbers(result, (3, 5), "the embeddings", type_=Tensor)
+    plain, mirrored = model(images), model(images.flip(3))
+    ghost = "the two pictures are averaged, a ghost with two left sides: average their embeddings"
+    for expected, sentence in (
+        (mean_with(3), ""),
+        (mean_with(2), "top and bottom are exchanged"),
+        (mean_with(2, 3), "top and bottom are exchanged as well"),
         (plain + mirrored, "this is the sum of the two embeddings: their mean is asked for"),
         (mirrored, "only the mirror image is embedded"),
         (plain, "the mirror image changes nothing here: is it embedded?"),
-        (
-            model((images + images.flip(3)) / 2),
-            "the two pictures are averaged, a ghost with two left sides: average their embeddings",
-        ),
-        ((plain + model(images.flip(1))) / 2, "red and blue are exchanged, not left and right"),
-    )
-    if torch.allclose(result, (plain + mirrored) / 2, rtol=1e-4, atol=1e-5):
-        return
-    for misread, sentence in misreadings:
-        if torch.allclose(result, misread, rtol=1e-4, atol=1e-5):
-            wrong(sentence)
+        (model((images + images.flip(3)) / 2), ghost),
+        (mean_with(1), "red and blue are exchanged, not left and right"),
+    ):
+        if torch.allclose(result, expected, rtol=1e-4, atol=1e-5):
+            need(not sentence, sentence)
+            return
     wrong("these are not the means of the two embeddings")
