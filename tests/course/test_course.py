@@ -12,14 +12,12 @@ import pytest
 
 from tripletlib.checks import WrongAnswer
 from tripletlib.publishing.course import (
-    NOT_FOR_STUDENTS,
     SOURCES,
     build,
     course_lesson,
     exercise_titles,
     main,
-    read_sheet,
-    without_tags,
+    without_teachers_cells,
 )
 from tripletlib.publishing.runner import find_notebooks
 
@@ -42,7 +40,7 @@ def test_every_edition_is_there_and_the_table_counts(course, capsys):
         name = path.stem
         for place in ("student", "teacher", f"nbgrader/source/{name}", f"nbgrader/release/{name}"):
             nbformat.validate(nbformat.read(course / place / path.name, as_version=4))
-        titles = exercise_titles(read_sheet(path))
+        titles = exercise_titles(nbformat.read(path, as_version=4))
         row = next(line for line in table.splitlines() if line.startswith(name)).split()
         assert row[1:3] == [str(len(titles)), str(sum(title.points for title in titles))]
     for lesson in LESSONS:
@@ -61,9 +59,13 @@ def test_building_again_keeps_the_gradebook_and_what_was_handed_in(tmp_path):
     assert not stale.exists()
 
 
+def marked_source():
+    return nbformat.read(SOURCES / f"{MARKED}.ipynb", as_version=4)
+
+
 def hand_in(course, student, solved):
     """A submission whose exercises named in `solved` are answered, the others as handed out."""
-    source = without_tags(read_sheet(SOURCES / f"{MARKED}.ipynb"), NOT_FOR_STUDENTS)
+    source = without_teachers_cells(marked_source())
     answers = {cell.id: cell.source for cell in source.cells}
     handed_out = course / "nbgrader" / "release" / MARKED / f"{MARKED}.ipynb"
     sheet = nbformat.read(handed_out, as_version=4)
@@ -79,7 +81,7 @@ def hand_in(course, student, solved):
 @pytest.fixture(scope="module")
 def marked(course):
     """Points by student, as nbgrader's gradebook has them."""
-    titles = exercise_titles(read_sheet(SOURCES / f"{MARKED}.ipynb"))
+    titles = exercise_titles(marked_source())
     hand_in(course, "full", {title.number for title in titles})
     hand_in(course, "none", set())
     hand_in(course, "half", set(HALF))
@@ -110,7 +112,7 @@ def marked(course):
 
 
 def test_nbgrader_gives_full_points_none_and_part(marked):
-    points = {t.number: t.points for t in exercise_titles(read_sheet(SOURCES / f"{MARKED}.ipynb"))}
+    points = {t.number: t.points for t in exercise_titles(marked_source())}
     half = sum(points[number] for number in HALF)
     assert marked == {"full": sum(points.values()), "none": 0, "half": half}
 

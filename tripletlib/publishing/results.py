@@ -1,18 +1,9 @@
-"""Keeps runs worth quoting in `notebooks/results/`, and renews the page that shows them.
-
-tripletlib results keep RUN --section market1501 --what "..." --minutes 80 --command "..."
-
-copies a finished run's settings, log and scores, and adds the scores to `results.csv`;
-
-tripletlib results page
-
-renews the curves, and what stands on the page between `<!-- NAME -->` and `<!-- end -->`.
-"""
+"""Keeps runs worth quoting in `notebooks/results/`, and renews the page that shows them."""
 
 import argparse
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -47,8 +38,7 @@ def read_results(folder: Path = FOLDER) -> pd.DataFrame:
     """The rows of `results.csv`; every cell is text, so that a number stays as it was written.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it has other columns.
+        OSError, ValueError: there is none, or it has other columns.
     """
     table = _read_text(folder / "results.csv")
     if list(table.columns) != _COLUMNS:
@@ -57,27 +47,28 @@ def read_results(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def keep_run(source: Path, folder: Path, **about: str | int) -> int:
-    """Copies a finished run into the results, and its scores into `results.csv`.
+    """Copies a finished run's settings, log and scores into the results.
 
     Args:
         source: the run folder, with `config.yaml`, `history.csv`, and `scores.csv` (which
             `tripletlib score` writes) or `accuracy.csv` (see `EmbeddingFilm`).
         folder: the results; rows of an earlier run of the same name are replaced.
-        about: cells of those rows: section, what, minutes, command.
+        about: cells of the new rows in `results.csv`: section, what, minutes, command.
 
     Returns:
         How many rows were added.
 
     Raises:
-        FileNotFoundError: the run lacks one of those files.
-        ValueError: the run did not come to its end.
+        OSError, ValueError: the run lacks one of those files, or did not come to its end.
     """
     log, steps = pd.read_csv(source / "history.csv"), _read_config(source)["training"]["steps"]
     if len(log) != steps:
-        raise ValueError(
-            f"{source} holds {len(log):,} of {steps:,} steps: finish the training first"
-        )
-    rows = _read_scores(source).reindex(columns=_COLUMNS, fill_value="")
+        held = f"{source} holds {len(log):,} of {steps:,} steps"
+        raise ValueError(f"{held}: finish the training first")
+    is_retrieval = (source / "scores.csv").is_file()
+    rows = _read_text(source / ("scores.csv" if is_retrieval else "accuracy.csv"))
+    rows = rows if is_retrieval else rows.tail(1)
+    rows = rows.reindex(columns=_COLUMNS, fill_value="")
     rows = rows.assign(run=source.name, source=MEASURED, **about)
     table = read_results(folder)
     table = pd.concat([table[table["run"] != source.name], rows])
@@ -94,30 +85,26 @@ def keep_run(source: Path, folder: Path, **about: str | int) -> int:
 
 
 def _thinned(log: pd.DataFrame) -> pd.DataFrame:
-    """Every 100th row of a training log, small enough for a repository.
-
-    `loss` and `active_fraction` are means of the 100 steps that end there; all other columns are
-    of that step.
-    """
+    """Every 100th row of a log; loss and active fraction are means of the steps since the last."""
     rows = log.iloc[MEAN_LOSS_EVERY - 1 :: MEAN_LOSS_EVERY]
     means = log[["loss", "active_fraction"]].rolling(MEAN_LOSS_EVERY).mean()
     return rows.assign(**means.loc[rows.index])
 
 
 def filled_page(page: str, table: pd.DataFrame, folder: Path = FOLDER) -> str:
-    """The page with every table and list between its marks renewed.
+    """The Markdown page with all that stands between `<!-- NAME -->` and `<!-- end -->` renewed.
 
     Args:
-        page: its Markdown.
+        page: the list of runs and the table of each section are marked in it.
         table: see `read_results`.
         folder: the results, for the settings and logs of the kept runs.
 
     Raises:
         ValueError: a mark is missing.
     """
+    sections = {section: table[table["section"] == section] for section in TITLES}
     parts = {"runs": _runs_list(table, folder)}
-    for section in TITLES:
-        rows = table[table["section"] == section]
+    for section, rows in sections.items():
         is_digits = section == "digits"
         parts[section] = _digits_table(rows, folder) if is_digits else _retrieval_table(rows)
     for name, part in parts.items():
@@ -130,38 +117,35 @@ def filled_page(page: str, table: pd.DataFrame, folder: Path = FOLDER) -> str:
 
 
 def _digits_table(rows: pd.DataFrame, folder: Path) -> str:
-    """Markdown table of k-NN accuracies, one run a line: early, after as many steps, and last."""
-    lines = []
+    """k-NN accuracies, one run a line: early, after as many steps for all, and at the end."""
+    accuracies = f"5-NN accuracy after {_EARLY:,} steps", "5-NN accuracy at the end"
+    lines = [["run", "seed", "steps", "precision", *accuracies, "last mean loss", "minutes"]]
     for row in rows.to_dict("records"):
         run = folder / "runs" / row["run"]
-        config, log = _read_config(run), pd.read_csv(run / "history.csv")
+        config, loss = _read_config(run), pd.read_csv(run / "history.csv")["loss"].iloc[-1]
         seed, precision = str(config["training"]["seed"]), config["machine"]["precision"]
-        early, last = _accuracies(run).get(_EARLY, ""), row["accuracy"]
-        scores = _percent(early), _percent(last), f"{log['loss'].iloc[-1]:.3f}"
-        lines.append(
-            [row["what"], seed, f"{int(row['step']):,}", precision, *scores, row["minutes"]]
-        )
-    accuracies = f"5-NN accuracy after {_EARLY:,} steps", "5-NN accuracy at the end"
-    header = "run", "seed", "steps", "precision", *accuracies, "last mean loss", "minutes"
-    return _markdown(header, lines)
+        scores = map(_percent, (_accuracies(run).get(_EARLY, ""), row["accuracy"]))
+        about = [row["what"], seed, f"{int(row['step']):,}", precision]
+        lines.append([*about, *scores, f"{loss:.3f}", row["minutes"]])
+    return _markdown(lines)
 
 
 def _retrieval_table(rows: pd.DataFrame) -> str:
-    """Markdown table of retrieval scores; a line holds them before and after re-ranking."""
-    lines = []
+    """Retrieval scores, before and after re-ranking in one line."""
+    names = "mAP", "mAP, trapezoid", "rank-1", "rank-5"
+    after = [f"re-ranked {name}" for name in names]
+    lines = [["run", "steps", "views", *names, *after, "minutes"]]
+    columns = [f"{score}{end}" for end in ("", "_after") for score in _RETRIEVAL_SCORES]
     for row in _paired(rows).to_dict("records"):
         what, source = row["what"], row["source"]
         name = what if source == MEASURED else f"*{what}* ({source})"
-        columns = [f"{score}{end}" for end in ("", "_after") for score in _RETRIEVAL_SCORES]
         scores = [_percent(row[column]) for column in columns]
         lines.append([name, f"{int(row['step']):,}", row["tta"], *scores, row["minutes"]])
-    names = "mAP", "mAP, trapezoid", "rank-1", "rank-5"
-    header = "run", "steps", "views", *names, *(f"re-ranked {name}" for name in names), "minutes"
-    return _markdown(header, lines)
+    return _markdown(lines)
 
 
 def _runs_list(table: pd.DataFrame, folder: Path) -> str:
-    """Markdown list of the measured runs: what each rests on, and how to repeat it."""
+    """The measured runs: what each rests on, and how to repeat it."""
     lines = []
     for row in _measured_runs(table).to_dict("records"):
         config, run = _read_config(folder / "runs" / row["run"]), f"runs/{row['run']}"
@@ -175,16 +159,9 @@ def _runs_list(table: pd.DataFrame, folder: Path) -> str:
 
 
 def draw_curves(rows: pd.DataFrame, title: str, folder: Path = FOLDER) -> Figure:
-    """Draws loss, active triplets and progress of the measured runs of one section.
+    """Draws loss, active triplets and progress of the measured runs among rows of `results.csv`.
 
-    Args:
-        rows: of `results.csv`.
-        title: of the figure.
-        folder: the results.
-
-    Returns:
-        Three plots side by side; the third is the k-NN accuracy of runs that have one, and the
-        median distance in the batch of the others. Colours come round again behind seven runs.
+    Progress is the k-NN accuracy of runs that have one, else the median distance in the batch.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.4))
     for row, (colour, marker, line) in zip(
@@ -211,15 +188,9 @@ def draw_curves(rows: pd.DataFrame, title: str, folder: Path = FOLDER) -> Figure
 
 
 def draw_retrieval_scores(rows: pd.DataFrame, title: str) -> Figure:
-    """Draws mAP by the trapezoid rule and rank-1, each before and after re-ranking.
+    """Draws mAP by the trapezoid rule and rank-1, each before and after re-ranking, best on top.
 
-    Args:
-        rows: of one section of `results.csv`, measured or reported elsewhere.
-        title: of the figure.
-
-    Returns:
-        Two plots side by side with two bars for each network and test-time augmentation, the best
-        at the top. An asterisk marks what others report and this code did not measure.
+    An asterisk marks those rows of `results.csv` that others report.
     """
     pairs = _paired(rows).sort_values("map_market", key=pd.to_numeric, kind="stable")
     stars = np.where(pairs["source"] == MEASURED, "", " *")
@@ -252,13 +223,6 @@ def _paired(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[plain].merge(rows[~plain], "left", same, suffixes=("", "_after")).fillna("")
 
 
-def _read_scores(source: Path) -> pd.DataFrame:
-    """The scores of a retrieval run, or the last accuracy of a run on digits."""
-    if (source / "scores.csv").is_file():
-        return _read_text(source / "scores.csv")
-    return _read_text(source / "accuracy.csv").tail(1)
-
-
 def _accuracies(run: Path) -> pd.Series:
     """The k-NN accuracy by training step of a kept run on digits; empty for another run."""
     file = run / "accuracy.csv"
@@ -276,17 +240,16 @@ def _read_text(file: Path) -> pd.DataFrame:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
-    table.to_csv(
-        file, index=False, float_format="%.5g", lineterminator="\r\n"
-    )  # as RFC 4180 has it
+    line_end = "\r\n"  # as RFC 4180 has it
+    table.to_csv(file, index=False, float_format="%.5g", lineterminator=line_end)
 
 
 def _percent(score: str | float) -> str:
     return "" if score == "" else f"{100 * float(score):.1f}"
 
 
-def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
+def _markdown(lines: list[list[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

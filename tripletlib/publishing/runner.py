@@ -1,9 +1,4 @@
-"""Executes the notebooks headless: `make run` and `make notebooks` call this.
-
-tripletlib notebooks run                      all notebooks, quick parameters
-tripletlib notebooks run --params FILE.yaml   one full experiment
-tripletlib notebooks refresh                  renew the committed outputs
-"""
+"""Executes the notebooks headless (`make run`), and renews their outputs (`make notebooks`)."""
 
 import argparse
 import ast
@@ -13,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +35,16 @@ class Outcome:
     """How one notebook went.
 
     Attributes:
-        name: the notebook's file name without ending.
+        path: the executed notebook; its HTML page lies beside it.
         seconds: from start to end.
-        path: the executed notebook; the HTML page lies beside it.
         error: None, or the cell and the error that stopped it.
         headlines: what `show_headlines` displayed.
     """
 
-    name: str
-    seconds: float
     path: Path
-    error: str | None = None
-    headlines: Mapping[str, str] = field(default_factory=dict)
+    seconds: float
+    error: str | None
+    headlines: Mapping[str, str]
 
 
 def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -70,14 +63,13 @@ def read_parameters(file: Path, folder: Path = NOTEBOOKS) -> tuple[Path, dict[st
         The notebook and the parameters.
 
     Raises:
-        ParameterError: the file cannot be read, no notebook has its number, or a parameter is
-            missing, unknown to the notebook or of another kind; one line says which.
+        ParameterError: no such file or notebook, or a parameter is missing, unknown or of another
+            kind; one line says which.
     """
     parameters = read_parameter_file(file)
-    matching = [path for path in find_notebooks(folder) if path.name[:3] == file.name[:3]]
-    if not matching:
+    notebook = next((p for p in find_notebooks(folder) if p.name[:3] == file.name[:3]), None)
+    if notebook is None:
         raise ParameterError(f"{file}: its name must begin with a notebook's number, such as 01_")
-    notebook = matching[0]
     if "Experiment.from_notebook" in notebook.read_text(encoding="utf-8"):
         Experiment.from_file(file)  # such a notebook takes whatever an experiment has
         return notebook, parameters
@@ -116,11 +108,11 @@ def execute(
         The `Outcome`; an error is in it, not raised.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    start, error = time.perf_counter(), None
+    start, error, headlines = time.perf_counter(), None, {}
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(output),
+            notebook,
+            output,
             parameters=dict(parameters or {}),
             progress_bar=sys.stderr.isatty() and not echo,
             stdout_file=sys.stdout if echo else None,
@@ -131,8 +123,12 @@ def execute(
     except Exception as failure:  # a dead kernel, say: the other notebooks still run
         error = f"{type(failure).__name__}: {failure}"
     seconds = time.perf_counter() - start
-    headlines = _write_page(output) if output.is_file() else {}
-    return Outcome(notebook.stem, seconds, output, error, headlines)
+    if output.is_file():
+        executed = nbformat.read(output, as_version=4)
+        page, _ = HTMLExporter().from_notebook_node(executed)
+        output.with_suffix(".html").write_text(page, encoding="utf-8")
+        headlines = find_headlines(executed)
+    return Outcome(output, seconds, error, headlines)
 
 
 def find_headlines(notebook: NotebookNode) -> dict[str, str]:
@@ -146,7 +142,7 @@ def find_headlines(notebook: NotebookNode) -> dict[str, str]:
 
 
 def run_all(notebooks: Sequence[Path], folder: Path) -> list[Outcome]:
-    """Executes notebooks one after another, at their committed parameters, into a folder."""
+    """Executes notebooks at their committed parameters into a folder."""
     outcomes = []
     for number, notebook in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {notebook.name} ...", flush=True)
@@ -158,10 +154,7 @@ def run_all(notebooks: Sequence[Path], folder: Path) -> list[Outcome]:
 
 
 def refresh(notebooks: Sequence[Path]) -> list[Outcome]:
-    """Executes notebooks at their committed parameters and puts the results in their place.
-
-    A notebook that fails keeps its earlier outputs.
-    """
+    """Executes notebooks and puts the results in their place; one that fails stays as it was."""
     outcomes = run_all(notebooks, runs_root() / "refresh")
     for notebook, outcome in zip(notebooks, outcomes, strict=True):
         if outcome.error is None:
@@ -175,7 +168,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         numbers = ", ".join(f"{name} {value}" for name, value in outcome.headlines.items())
         said = "FAILED" if outcome.error else numbers
-        rows.append((outcome.name, f"{outcome.seconds:.0f}", said, str(outcome.path)))
+        rows.append((outcome.path.stem, f"{outcome.seconds:.0f}", said, str(outcome.path)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -207,16 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{table(outcomes)}")
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
-        print(f"\nFAILED {outcome.name}, {outcome.error}", file=sys.stderr)
+        print(f"\nFAILED {outcome.path.stem}, {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _write_page(executed: Path) -> dict[str, str]:
-    """Writes the HTML page of an executed notebook; returns the notebook's headlines."""
-    notebook = nbformat.read(executed, as_version=4)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
-    executed.with_suffix(".html").write_text(page, encoding="utf-8")
-    return find_headlines(notebook)
 
 
 _PALETTES = 32, 64, 128, 256  # numbers of colours to try
@@ -225,16 +210,10 @@ _QUALITY = 60  # with full resolution of the colours, so that coloured text stay
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Drops what only this execution knows and shrinks the pictures.
+    """Drops from an executed notebook what only this execution knows, and shrinks the pictures.
 
-    Widget state and papermill's times go; neighbouring pieces of printed text are joined; plots
-    get a palette, which makes them a third as large and does not show; photographs become JPEG.
-
-    Args:
-        notebook: an executed notebook, changed in place.
-
-    Returns:
-        The same notebook.
+    Widget state and papermill's times go; pieces of printed text are joined; plots get a palette,
+    photographs become JPEG. The notebook is changed in place and returned.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -250,14 +229,10 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def shrink_png(data: bytes) -> tuple[str, bytes]:
-    """Reduces a PNG to a palette if that does not show, and to a JPEG otherwise.
+    """Reduces a PNG to a palette if that does not show, or to a JPEG if that is smaller.
 
-    A plot has few colours and stays a PNG. Photographs and drawn people have thousands, which a
-    palette would turn into specks; figures that hold them become JPEG, and so does a picture that
-    is smaller this way. An animated PNG is left as it is.
-
-    Args:
-        data: the file's bytes.
+    A plot has few colours and stays a PNG; a figure with photographs or drawn people has thousands
+    and becomes a JPEG. An animated PNG is left as it is.
 
     Returns:
         The picture's MIME type, and its new bytes.

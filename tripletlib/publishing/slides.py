@@ -1,8 +1,7 @@
 """One deck of slides a lesson: its figures, and the few sentences that a lecturer says to each.
 
-A lesson's cell with a figure that is to be shown bears `slideshow.slide_type = "slide"` in its
-metadata, and beside it `lecture`: a title and sentences. What the lesson says of the figure becomes
-the speaker's notes.
+A lesson's cell whose figure is to be shown bears `slideshow.slide_type = "slide"` in its metadata,
+and `lecture`: a title and sentences. What the lesson says of it becomes the speaker's notes.
 """
 
 import argparse
@@ -25,9 +24,6 @@ SLIDES = REPOSITORY / "course" / "slides"
 def deck(lesson: NotebookNode) -> NotebookNode:
     """The notebook that becomes a deck: a title, then a slide for each chosen figure.
 
-    Args:
-        lesson: executed, with its outputs.
-
     Raises:
         ValueError: a chosen cell has no figure, or no sentences.
     """
@@ -37,26 +33,30 @@ def deck(lesson: NotebookNode) -> NotebookNode:
         if cell.metadata.get("slideshow", {}).get("slide_type") != "slide":
             continue
         words = cell.metadata.get("lecture", {})
-        figures = [out for out in cell.get("outputs", []) if _is_figure(out)]
+        figures = [
+            output
+            for output in cell.get("outputs", [])
+            if any(kind.startswith("image/") for kind in output.get("data", {}))
+        ]
         if not figures or not words.get("say"):
             raise ValueError(f"the slide {cell.id} needs a figure and `lecture` with title and say")
         points = "\n".join(f"- {sentence}" for sentence in words["say"])
         cells.append(_text(f"## {words['title']}\n\n{points}", "slide"))
-        shown = nbformat.v4.new_code_cell("", outputs=figures)
-        cells.append(shown)
+        cells.append(nbformat.v4.new_code_cell("", outputs=figures))
         following = lesson.cells[place + 1 : place + 2]
         cells += [_text(c.source, "notes") for c in following if c.cell_type == "markdown"]
     return nbformat.v4.new_notebook(cells=cells, metadata=lesson.metadata)
 
 
+def _text(source: str, slide_type: str) -> NotebookNode:
+    metadata = {"slideshow": {"slide_type": slide_type}}
+    return nbformat.v4.new_markdown_cell(source, metadata=metadata)
+
+
 def write_decks(folder: Path = SLIDES) -> list[Path]:
-    """Writes the decks and, beside them, reveal.js with its licence.
+    """Writes the decks anew and, beside them, reveal.js with its licence; returns the decks.
 
-    Args:
-        folder: is made anew.
-
-    Returns:
-        The decks, which a browser opens without a server and without a network.
+    A browser opens them without a server and without a network.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(TEMPLATES / TEMPLATE / "reveal", folder / "reveal")
@@ -73,21 +73,11 @@ def write_decks(folder: Path = SLIDES) -> list[Path]:
     for path in find_notebooks():
         lesson = nbformat.read(path, as_version=4)
         title = lesson.cells[0].source.partition("\n")[0].lstrip("# ")
-        page, _ = exporter.from_notebook_node(
-            deck(lesson), resources={"metadata": {"name": f"tripletlib {title}"}}
-        )
+        named = {"metadata": {"name": f"tripletlib {title}"}}
+        page, _ = exporter.from_notebook_node(deck(lesson), resources=named)
         written.append(folder / f"{path.stem}.html")
         written[-1].write_text(page, encoding="utf-8")
     return written
-
-
-def _text(source: str, slide_type: str) -> NotebookNode:
-    metadata = {"slideshow": {"slide_type": slide_type}}
-    return nbformat.v4.new_markdown_cell(source, metadata=metadata)
-
-
-def _is_figure(output: NotebookNode) -> bool:
-    return any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +86,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="tripletlib slides", description="Make a deck of slides of each lesson."
     )
     parser.add_argument("--output", type=Path, default=SLIDES, help="the folder to write to")
-    options = parser.parse_args(arguments)
-    print(*write_decks(options.output), sep="\n")
+    print(*write_decks(parser.parse_args(arguments).output), sep="\n")
     return 0
