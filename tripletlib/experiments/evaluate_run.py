@@ -1,8 +1,4 @@
-"""Scores a finished training as papers do: mAP and CMC, before and after re-ranking.
-
-`tripletlib score notebooks/params/03_market1501_paper.yaml` reads the run of that file, needs no
-Jupyter, and leaves `scores.csv` in the run folder.
-"""
+"""Scores a finished training as papers do: mAP and CMC, before and after re-ranking."""
 
 import argparse
 import sys
@@ -45,9 +41,8 @@ class ScoredRun:
         gallery: gallery images, junk left out.
         map: mean average precision by the rectangle rule, in [0, 1].
         map_market: the same by the trapezoid rule of Market-1501's own code.
-        rank1: share of queries whose first place is right; so the others for 5 and 10 places.
-        rank5: see `rank1`.
-        rank10: see `rank1`.
+        rank1: share of queries with a right answer in the first place; `rank5` and `rank10` among
+            the first 5 and 10.
     """
 
     step: int
@@ -77,8 +72,8 @@ def score_run(
 ) -> Iterator[ScoredRun]:
     """Embeds queries and gallery of a finished training; scores them with and without re-ranking.
 
-    In a process group, such as torchrun's, all processes call it; they share the embedding and the
-    ranking by distance, the first one re-ranks, and each yields the scores.
+    In a process group all processes call it: they share the embedding and the ranking by distance,
+    the first one re-ranks, and each yields the scores.
 
     Args:
         experiment: what was trained; its run folder holds the checkpoints.
@@ -137,20 +132,10 @@ def _re_ranked(
 def _scored(
     scores: RetrievalScores, query: EmbeddingTable, gallery: EmbeddingTable, reranking: str
 ) -> ScoredRun:
-    rank1, rank5, rank10 = (
-        float(scores.cmc[min(places, len(scores.cmc)) - 1]) for places in (1, 5, 10)
-    )
+    ranks = (float(scores.cmc[min(places, len(scores.cmc)) - 1]) for places in (1, 5, 10))
+    counts = scores.valid_count, len(gallery)
     return ScoredRun(
-        step=query.step,
-        tta=query.tta,
-        reranking=reranking,
-        queries=scores.valid_count,
-        gallery=len(gallery),
-        map=scores.map,
-        map_market=scores.map_market,
-        rank1=rank1,
-        rank5=rank5,
-        rank10=rank10,
+        query.step, query.tta, reranking, *counts, scores.map, scores.map_market, *ranks
     )
 
 
@@ -160,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="tripletlib score",
         description="Score a finished training, before and after re-ranking.",
     )
-    parser.add_argument("params", type=Path, help="the training's parameter file")
+    parser.add_argument("params", help="the training's parameter file")
     parser.add_argument(
         "--tta",
         nargs="+",
@@ -176,26 +161,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = Experiment.from_file(options.params)
         if options.checkpoint_step is not None:
             experiment = experiment.replace(checkpoint_step=options.checkpoint_step)
-        with process_group():
-            _score(experiment, options.tta, (options.k1, options.k2, options.lambda_value))
+        reranking = options.k1, options.k2, options.lambda_value
+        with process_group() as processes:
+            progress: Progress = "auto" if processes.is_first else "off"
+            scores = []
+            for score in score_run(experiment, options.tta, reranking, progress):
+                if processes.is_first:
+                    print(score, flush=True)
+                scores.append(score)
+            file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+            if processes.is_first:
+                print(file)
     except (OSError, ValueError, CheckpointError) as error:
         if is_first_on_machine():
             print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _score(
-    experiment: Experiment,
-    augmentations: Sequence[TestTimeAugmentation],
-    reranking: tuple[int, int, float],
-) -> None:
-    processes, scores = current_processes(), []
-    progress: Progress = "auto" if processes.is_first else "off"
-    for score in score_run(experiment, augmentations, reranking, progress):
-        if processes.is_first:
-            print(score, flush=True)
-        scores.append(score)
-    file = processes.from_first(lambda: write_scores(scores, experiment.folder))
-    if processes.is_first:
-        print(file)

@@ -41,14 +41,12 @@ from tripletlib.training import (
     seed_everything,
 )
 
-_LOG = logging.getLogger("tripletlib")
-
 
 class Experiment(ExperimentSettings):
     """One experiment; its attributes are those of `ExperimentSettings` and `TrainingSettings`.
 
     Notebook 03 and the command line go through this class, so that a parameter file means the same
-    in both.
+    in both. In a process group all processes call its methods alike.
     """
 
     @property
@@ -63,8 +61,8 @@ class Experiment(ExperimentSettings):
     def open_dataset(self, progress: Progress = "auto") -> ReidDataset:
         """Opens the data set; draws it first if it is the synthetic one.
 
-        Args:
-            progress: see `tripletlib.progress`.
+        Raises:
+            ParameterError: there is no such data set.
         """
         read = from_folders if self.dataset == "folders" else Market1501
         try:
@@ -132,16 +130,12 @@ class Experiment(ExperimentSettings):
     @property
     def needs_launch(self) -> bool:
         """Whether several processes are wanted and this is not one of them."""
-        if self.processes == 1 or started_by_torchrun():
-            return False
-        return current_processes().count == 1
+        return self.processes > 1 and not started_by_torchrun() and current_processes().count == 1
 
     def run(self, embed_afterwards: bool) -> None:
         """Opens the data set, makes the network, trains it, and embeds query and gallery if asked.
 
-        It starts `processes` processes, unless this is one of them; then all of them call it.
-
-        For what is raised see `train`.
+        It starts `processes` processes, unless this is one of them. For what is raised see `train`.
         """
         if self.needs_launch:
             launch(partial(self.run, embed_afterwards), self.processes)
@@ -166,19 +160,11 @@ class Experiment(ExperimentSettings):
         except (Exception, TrainingInterrupted) as error:
             if not last.is_file() or last.stat().st_mtime_ns == before:
                 raise
-            # The training came to its end, and with it hours of work: embedding can be done alone.
+            # Hours of training are not lost with it: embedding can be done alone.
             warnings.warn(f"the training is finished, the embedding is not: {error}", stacklevel=3)
 
     def load_weights(self, model: LuNet) -> int:
-        """Loads the weights of the checkpoint that `checkpoint_step` names.
-
-        In a process group all processes call it: the first reads the file, all get its weights.
-
-        Args:
-            model: gets the weights.
-
-        Returns:
-            Its step.
+        """Loads the weights of the checkpoint that `checkpoint_step` names; returns its step.
 
         Raises:
             CheckpointError: there is none, the one asked for is missing or damaged, or the run
@@ -191,7 +177,7 @@ class Experiment(ExperimentSettings):
             self._check_data(state["settings"].get("data"))
             return state["model"], state["step"]
 
-        weights, step = current_processes().from_first(read)
+        weights, step = current_processes().from_first(read)  # may be on its disk only
         try:
             model.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:
@@ -202,18 +188,18 @@ class Experiment(ExperimentSettings):
         """Holds what a checkpoint says of its training pictures against the experiment."""
         data = data if isinstance(data, dict) else {}
         if "fingerprint" not in data:
-            _LOG.warning(
+            logging.getLogger("tripletlib").warning(
                 "the run in %s does not say on which pictures it was trained (an earlier version "
                 "made it): its weights are used, but it cannot be resumed",
                 self.folder,
             )
-        trained_on = tuple(data.get("images", ())[2:])
+        trained_on = tuple(data.get("images", ()))[2:]
         if trained_on and trained_on != self.image_size:
+            height, width = trained_on
             raise CheckpointError(
-                f"the run in {self.folder} was trained on pictures of height x width "
-                f"{' x '.join(map(str, trained_on))}; write image_height: {trained_on[0]} and "
-                f"image_width: {trained_on[-1]} in place of {self.image_height} and "
-                f"{self.image_width}"
+                f"the run in {self.folder} was trained on pictures of height x width {height} x "
+                f"{width}; write image_height: {height} and image_width: {width} in place of "
+                f"{self.image_height} and {self.image_width}"
             )
 
     def embed(
@@ -247,11 +233,9 @@ class Experiment(ExperimentSettings):
     ) -> EmbeddingTable:
         """Embeds a split, or reads what an earlier call left in `embeddings/` of the run.
 
-        In a process group all processes call it: each embeds its share and gets the whole.
-
         Args:
             model: the network as it was after `step`.
-            split: query or gallery.
+            split: query or gallery; each process embeds its share and gets the whole.
             root: the data set's folder; the table's paths are relative to it.
             step: training step of the weights.
             progress: see `tripletlib.progress`.
@@ -273,16 +257,18 @@ class Experiment(ExperimentSettings):
         saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
         if saved is not None:
             return saved
-        images = split.images
-        mine = processes.share(len(images))
-
-        def embed_share() -> list[np.ndarray]:
-            if mine.start == mine.stop:  # fewer pictures than processes
-                return []
-            return [self.embed(model, images[mine], progress)]
-
-        parts = [part for parts in processes.from_all(embed_share) for part in parts]
-        labels = split.pids, split.camids, np.array(paths)
-        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
+        mine = split.images[processes.share(len(split))]
+        parts = processes.from_all(  # there may be fewer pictures than processes
+            lambda: [self.embed(model, mine, progress)] if len(mine) else []
+        )
+        table = EmbeddingTable(
+            np.concatenate([part for found in parts for part in found]),
+            split.pids,
+            split.camids,
+            np.array(paths),
+            step,
+            **made_by,
+            content=content,
+        )
         processes.from_first(lambda: table.save(file))
         return table

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from tripletlib.datasets import write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
-from tripletlib.runtime import REPOSITORY, Progress, atomic_write, choose_device, run_folder
+from tripletlib.runtime import Progress, atomic_write, choose_device, from_repository, run_folder
 from tripletlib.training import CheckpointError
 
 SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
 SHOWN_SIZE = (128, 64)  # pixels; larger than some networks take, so that a reader sees something
+WEIGHTS = Path(__file__).parent / "weights" / "lunet_synthetic.safetensors"
+_DESCRIPTION = "lunet"  # safetensors keeps text beside the tensors: ours is JSON under this name
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Retrieval:
 
 
 def open_retrieval(
-    trained_with: str = "",
+    trained_with: str | PathLike[str] = "",
     checkpoint_step: int = 0,
     tta: TestTimeAugmentation = "none",
     progress: Progress = "auto",
@@ -77,8 +79,8 @@ def open_retrieval(
 
     Args:
         trained_with: name of a run of notebook 03, such as `"03_lunet_quick"`, or a parameter file
-            whose run is read: its name in `notebooks/params/`, or a path. Empty: the LuNet that
-            ships, on drawn pedestrians.
+            whose run is read, see `Experiment.from_file`. Empty: the LuNet that ships, on drawn
+            pedestrians.
         checkpoint_step: the run's checkpoint to embed with; 0 for the one that its parameters
             name, mostly the newest. The model that ships has one only.
         tta: test-time augmentation of the model that ships, see `embed`; a run has its own in its
@@ -94,7 +96,10 @@ def open_retrieval(
         ParameterError: there is no such run or parameter file, or it cannot be used.
     """
     if trained_with:
-        experiment = Experiment.from_file(_find_parameters(trained_with))
+        is_file = str(trained_with).endswith((".yaml", ".yml"))
+        experiment = Experiment.from_file(
+            trained_with if is_file else run_folder(str(trained_with)) / "config.yaml"
+        )
         if checkpoint_step:
             experiment = experiment.replace(checkpoint_step=checkpoint_step)
         model = experiment.make_model()
@@ -113,12 +118,12 @@ def open_retrieval(
         for split in (data.query, data.gallery)
     )
     return Retrieval(
-        name=name,
-        query=query,
-        gallery=gallery,
-        query_images=data.query.resized(SHOWN_SIZE),
-        gallery_images=data.gallery.resized(SHOWN_SIZE),
-        image_size=experiment.image_size,
+        name,
+        query,
+        gallery,
+        data.query.resized(SHOWN_SIZE),
+        data.gallery.resized(SHOWN_SIZE),
+        experiment.image_size,
         embed=partial(experiment.embed, model),
     )
 
@@ -129,40 +134,26 @@ def _shipped_experiment(
     """Draws the people to be found; the run folder only keeps their embeddings."""
     height, width = description["image_size"]
     weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
-    experiment = Experiment(
+    root = "synthetic_shipped"
+    write_synthetic_market(
+        root, SHIPPED_IDENTITIES, seed=SHIPPED_SEED, progress=progress, camera_seed=0
+    )
+    return Experiment(
         run_name=f"shipped/{weights}-{tta}",
         dataset="market1501",
-        dataset_root="synthetic_shipped",
+        dataset_root=root,
         image_height=height,
         image_width=width,
         tta=tta,
     )
-    write_synthetic_market(
-        experiment.dataset_root,
-        SHIPPED_IDENTITIES,
-        seed=SHIPPED_SEED,
-        progress=progress,
-        camera_seed=0,
-    )
-    return experiment
 
 
-def _find_parameters(name: str) -> Path:
-    if not str(name).endswith((".yaml", ".yml")):
-        return run_folder(name) / "config.yaml"
-    committed = REPOSITORY / "notebooks" / "params" / name
-    return committed if committed.is_file() else REPOSITORY / Path(name).expanduser()
-
-
-WEIGHTS = Path(__file__).parent / "weights" / "lunet_synthetic.safetensors"
-_DESCRIPTION = "lunet"  # safetensors keeps text beside the tensors: ours is JSON under this name
-
-
-def load_pretrained(file: Path = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
+def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
     """Makes a LuNet and fills it with the weights of a file that `save_pretrained` wrote.
 
     Args:
-        file: a safetensors file, by default the one that ships; nothing in it is executed.
+        file: a safetensors file, by default the one that ships; a relative path is meant from the
+            repository. Nothing in it is executed.
 
     Returns:
         The network in evaluation mode, in float32 on the CPU, and its description: `embedding_dim`,
@@ -177,6 +168,7 @@ def load_pretrained(file: Path = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
         >>> model(torch.zeros(1, 3, *description["image_size"])).shape
         torch.Size([1, 128])
     """
+    file = from_repository(file)
     try:
         with safe_open(file, framework="pt") as stored:
             description = json.loads(stored.metadata()[_DESCRIPTION])
@@ -191,19 +183,21 @@ def load_pretrained(file: Path = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
     return model.eval(), description
 
 
-def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> None:
+def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> None:
     """Writes weights in half precision, and the running statistics as they are.
 
     Args:
         model: the network.
         description: see `load_pretrained`; it must suffice to make the same network again.
-        file: a `.safetensors` file; its folder is made when missing.
+        file: a `.safetensors` file; its folder is made when missing. A relative path is meant from
+            the repository.
 
     Raises:
         OSError: it cannot be written; an earlier file is kept.
     """
+    file = from_repository(file)
     statistics = {name for name, _ in model.named_buffers()}
-    weights: dict[str, Tensor] = {
+    weights = {
         # A variance may be larger than half precision can hold; there are few of them.
         name: (value if name in statistics else value.half()).contiguous().cpu()
         for name, value in model.state_dict().items()
@@ -218,9 +212,9 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: Path) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib ship`; returns the exit status."""
+    """Command line of `tripletlib ship`; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tripletlib ship",
+        prog="tripletlib ship",
         description="Make the weights that ship from a finished training.",
     )
     parser.add_argument("params", type=Path, help="the training's parameter file")
@@ -230,18 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = Experiment.from_file(options.params)
         model = experiment.make_model()
         step = experiment.load_weights(model)
+        description = {
+            "embedding_dim": experiment.embedding_dim,
+            "width": experiment.width,
+            "image_size": experiment.image_size,
+            "original": experiment.original_network,
+            "step": step,
+            "trained_with": options.params.name,
+            "torch": str(torch.__version__),
+        }
+        save_pretrained(model, description, options.output)
     except (OSError, ValueError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    description = {
-        "embedding_dim": experiment.embedding_dim,
-        "width": experiment.width,
-        "image_size": experiment.image_size,
-        "original": experiment.original_network,
-        "step": step,
-        "trained_with": options.params.name,
-        "torch": str(torch.__version__),
-    }
-    save_pretrained(model, description, options.output)
-    print(f"{options.output}: step {step:,}, {options.output.stat().st_size / 1e6:.2f} MB")
+    print(f"{options.output}: step {step:,}")
     return 0

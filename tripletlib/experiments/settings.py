@@ -23,9 +23,9 @@ _LARGEST_FEATURE_MAP = 32 * 2**30  # bytes; no GPU of today holds a training wit
 def _run_name(name: str) -> str:
     try:
         run_folder(name)
+        return name
     except ParameterError:
         raise ValueError(f"should name a folder below {runs_root()}") from None
-    return name
 
 
 RunName = Annotated[str, Field(max_length=200), AfterValidator(_run_name)]
@@ -51,8 +51,8 @@ class ExperimentSettings(TrainingSettings):
         resume: go on from the newest checkpoint; `"unfinished"`: unless that run came to its end.
         checkpoint_step: the checkpoint that is judged, of those that were saved; 0 for the newest.
         tta: test-time augmentation, see `embed`.
-        processes: how many of this machine train together, see `train`. Under torchrun, which has
-            an option for this, it means nothing.
+        processes: how many of this machine train together, see `train`; torchrun has an option for
+            it and takes no notice of this.
 
     The other attributes are those of `TrainingSettings`.
     """
@@ -100,6 +100,9 @@ class ExperimentSettings(TrainingSettings):
     def from_file(cls, file: str | PathLike[str]) -> Self:
         """Reads a parameter file of notebook 03, or the `config.yaml` of a run.
 
+        Args:
+            file: its name in `notebooks/params/`, or a path, relative ones from the repository.
+
         Raises:
             ParameterError: the file cannot be read, or not as an experiment; one line says why.
         """
@@ -113,9 +116,8 @@ class ExperimentSettings(TrainingSettings):
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:
         """Takes the parameters among the names that a notebook's first cells have defined.
 
-        So any attribute can be set by a further line in the cell of parameters, or by papermill. A
-        plain value under another name is taken for a typing error, unless an `Experiment` is among
-        the names: then later cells have run.
+        A plain value under a name that is no attribute is taken for a typing error, unless an
+        `Experiment` is among the names: then later cells have run.
 
         Args:
             names: the notebook's `globals()`.
@@ -125,6 +127,7 @@ class ExperimentSettings(TrainingSettings):
         """
         later = any(isinstance(value, cls) for value in names.values())
         plain = bool | int | float | str | list | dict | None
+        later = any(isinstance(value, cls) for value in names.values())
         own = {name for name in names if later or name.startswith("_") or name in ("In", "Out")}
         given = {name for name in names.keys() - own if isinstance(names[name], plain)}
         return cls(**{name: names[name] for name in given | names.keys() & set(cls.model_fields)})

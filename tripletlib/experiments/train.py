@@ -1,9 +1,8 @@
-"""Command line of `python -m tripletlib train`: an experiment from a parameter file."""
+"""Command line of `tripletlib train`: an experiment from a parameter file."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.runtime import ProcessesFailed, is_first_on_machine, process_group
@@ -11,12 +10,12 @@ from tripletlib.training import CheckpointError, NonFiniteLossError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib train`; returns the exit status."""
+    """Command line of `tripletlib train`; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tripletlib train",
+        prog="tripletlib train",
         description="Train for person re-identification without Jupyter.",
     )
-    parser.add_argument("params", type=Path, help="a file such as 03_market1501_original.yaml")
+    parser.add_argument("params", help="a file such as 03_market1501_original.yaml")
     parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
     options = parser.parse_args(arguments)
     try:
@@ -24,15 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with process_group():
             experiment.run(options.embed)
     except (OSError, ValueError, CheckpointError) as error:
-        return _fail(f"error: {error}", 2)
+        message, status = f"error: {error}", 2
     except (KeyboardInterrupt, NonFiniteLossError, ProcessesFailed) as error:
-        return _fail(str(error) or "stopped", 1)
-    return 0
-
-
-def _fail(message: str, status: int) -> int:
-    # What stops one process stops all of them, mostly with the same message. Not always: a file may
-    # be missing on one machine only.
+        message, status = str(error) or "stopped", 1
+    else:
+        return 0
+    # The others mostly have the same message; but a file may be missing on one machine only.
     if is_first_on_machine():
         print(message, file=sys.stderr)
     return status

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, and error messages that say how to go on."""
+"""Atomic writing of files and folders, locks, and write errors that name the way out."""
 
 import errno
 import glob
@@ -7,10 +7,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 _ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
+        "move away what lies in its place",
+    ),
+}
 
 
 @contextmanager
@@ -18,7 +26,7 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     """Writes a file or a folder under a temporary name and renames it when it is whole.
 
     Whoever reads `path` sees what was there before or all of the new content. Several processes may
-    write the same file at once: each has a temporary name of its own, and the last one counts.
+    write it at once; the last one counts.
 
     Args:
         path: the file or folder; the folder it lies in is made when missing. A folder can only be
@@ -46,31 +54,20 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     try:
         yield unfinished
         if sync:
-            with unfinished.open("r+b") as stream:
-                os.fsync(stream.fileno())
+            _sync(unfinished, os.O_RDWR)
         unfinished.replace(path)
-        if sync:
-            _sync_folder(path.parent)
+        if sync and os.name == "posix":  # the rename as well; Windows cannot open a folder
+            _sync(path.parent, os.O_RDONLY)
     finally:
         _remove(unfinished)
 
 
-def explained_writing(file: Path) -> AbstractContextManager[None]:
-    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
-    return _explained(
-        file, "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True"
-    )
-
-
-def explained_data_writing(path: Path) -> AbstractContextManager[None]:
-    """The same for a file or folder of a data set that is made here."""
-    return _explained(
-        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
-    )
-
-
 @contextmanager
-def _explained(path: Path, way_out: str) -> Iterator[None]:
+def explained_writing(
+    path: Path,
+    way_out: str = "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True",
+) -> Iterator[None]:
+    """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
     try:
         yield
     except OSError as error:
@@ -79,27 +76,18 @@ def _explained(path: Path, way_out: str) -> Iterator[None]:
         raise OSError(error.errno, message, str(path)) from error
 
 
-_FULL, _FORBIDDEN = "free disk space", "make the folder writable"
-_IN_THE_WAY = "move away what lies in its place"
-_CURES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
-    errno.EROFS: _FORBIDDEN,
-    errno.EACCES: _FORBIDDEN,
-    errno.EPERM: _FORBIDDEN,
-    errno.EEXIST: _IN_THE_WAY,
-    errno.ENOTDIR: _IN_THE_WAY,
-    errno.EISDIR: _IN_THE_WAY,
-    errno.ENOTEMPTY: _IN_THE_WAY,
-}
+def explained_data_writing(path: Path) -> AbstractContextManager[None]:
+    """The same for a file or folder of a data set that is made here."""
+    return explained_writing(
+        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
+    )
 
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[bool]:
     """Locks a folder, or a file made when missing, until the `with` block or the process ends.
 
-    On Linux this also holds between the machines that share a network folder, for a file.
+    On Linux a file's lock also holds between the machines that share a network folder.
 
     Yields:
         False where locks cannot be had: Windows, some network folders.
@@ -115,12 +103,12 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
     # A network folder's exclusive lock needs a file that is open for writing.
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        is_locked = True
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
+            is_locked = True
+        except BlockingIOError:
+            raise
+        except OSError:
             is_locked = False
         yield is_locked
     finally:
@@ -131,11 +119,9 @@ def _remove_abandoned(path: Path) -> None:
     """Removes what processes left that were killed while they wrote the same path."""
     stem, suffix = glob.escape(path.stem), glob.escape(path.suffix)
     for unfinished in path.parent.glob(f".{stem}-????????{suffix}"):
-        try:
+        with suppress(FileNotFoundError):  # its writer, another process, has just renamed it
             if time.time() - unfinished.stat().st_mtime > _ABANDONED_AFTER:
                 _remove(unfinished)
-        except FileNotFoundError:  # its writer, another process, has just renamed it
-            pass
 
 
 def _remove(path: Path) -> None:
@@ -145,11 +131,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must reach the disk. Windows cannot open a folder, and does not need it.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -13,11 +13,9 @@ _NEVER_TRIM = 2**31 - 1  # bytes; mallopt takes an int
 
 def choose_device(name: str) -> torch.device:
     """The named device; `"auto"` is a GPU when there is one, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -54,21 +52,16 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
     return machine
 
 
-def keep_freed_memory() -> bool:
-    """Lets this process keep the memory it frees, instead of handing it back and asking anew.
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory it frees, where the C library can (glibc).
 
     A training step on a CPU allocates the same large activations again and again. By default glibc
-    maps each afresh, and the kernel fills every page with zeros before it is written; without this
-    a step of LuNet takes a third less processor time.
-
-    Returns:
-        Whether this C library could be told so; elsewhere (macOS, musl) nothing changes.
+    hands them back, and the kernel fills each page anew with zeros: a third of LuNet's step.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)
 
 
 def return_freed_memory() -> None:

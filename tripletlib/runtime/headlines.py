@@ -16,14 +16,11 @@ def show_headlines(numbers: Mapping[str, float | str]) -> None:
         >>> show_headlines({"k-NN accuracy": 0.93751, "epochs": 8})
         k-NN accuracy 0.9375 · epochs 8
     """
-    texts = {
-        name: value if isinstance(value, str) else f"{value:.4g}" for name, value in numbers.items()
-    }
-    line = " · ".join(f"{name} {text}" for name, text in texts.items())
+    # Pairs, because a saved notebook sorts the keys of an object.
+    pairs = [(name, n if isinstance(n, str) else f"{n:.4g}") for name, n in numbers.items()]
+    line = " · ".join(f"{name} {text}" for name, text in pairs)
     ipython = sys.modules.get("IPython")  # loaded in every kernel
     if ipython is None or ipython.get_ipython() is None:
         print(line)
-        return
-    # A front end that does not know the type shows the text beside it. Pairs, because a saved
-    # notebook sorts the keys of an object.
-    ipython.display.display({HEADLINES: list(texts.items()), "text/plain": line}, raw=True)
+    else:  # a front end that does not know the type shows the text beside it
+        ipython.display.display({HEADLINES: pairs, "text/plain": line}, raw=True)

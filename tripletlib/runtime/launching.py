@@ -1,9 +1,7 @@
 """Starts the processes of a training, joins them to a group, and ends them well."""
 
 import logging
-import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -13,15 +11,16 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import ProcessContext, ProcessException, spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
 
 from tripletlib.runtime.processes import Processes, portable
-from tripletlib.runtime.stopping import StopRequest, stop_with
+from tripletlib.runtime.stopping import StopRequest, stop_with_parent
 
 _LOOK_AGAIN = 0.05  # seconds
 _GRACE = 30.0  # seconds for the others to end by themselves once one has failed
@@ -46,8 +45,8 @@ def started_by_torchrun() -> bool:
 def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
     """Joins the processes that were started together, and leaves them at a good end.
 
-    With GPUs each process takes the one of its `LOCAL_RANK`. Tensors on them travel by NCCL, those
-    on the CPU by Gloo. A process that torchrun did not start, or started alone, joins nobody.
+    With GPUs each process takes the one of its `LOCAL_RANK`; tensors travel by NCCL there, by Gloo
+    between CPUs. A process that nobody else was started with joins nobody.
 
     Args:
         store: where the processes find each other; None for torchrun's, if it started this one.
@@ -56,10 +55,10 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
     if store is None and not started_by_torchrun():
         yield _current
         return
+    stop_with_parent()
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torchruns_store, session = None, ""
     if store is None:
-        stop_with(os.getppid())
         torchruns_store, _, _ = next(dist.rendezvous("env://"))
         session = agree_on_session(torchruns_store, rank, count)
         store = dist.PrefixStore(session, torchruns_store)
@@ -71,8 +70,7 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     _current = Processes(rank, count, torchruns_store, session)
     yield _current
-    # Not behind an error: the others may be waiting for this process, and NCCL would then wait for
-    # them in here. Its end is what tells them.
+    # Not behind an error: NCCL would wait in here for processes that wait for this one to end.
     if count > 1:
         _current.any(False)  # nobody leaves before all are done
         dist.destroy_process_group()
@@ -82,15 +80,9 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
 def agree_on_session(store: dist.Store, rank: int, count: int) -> str:
     """A name that all processes started together know, and none that was started earlier had.
 
-    torchrun keeps its store when it starts the processes again, with the addresses of the dead ones
-    in it: under plain `init_process_group` 3 of 6 restarts failed with PyTorch 2.15. A new name in
-    front of all keys hides them. The first process proposes one and publishes whose answers it got;
-    another takes it if its own answer is among them.
-
-    Args:
-        store: seen by all processes.
-        rank: of this process.
-        count: processes in all.
+    torchrun's store keeps the addresses of the dead for those that it starts again (in PyTorch 2.15
+    too); a new name in front of all keys hides them. The first process proposes it and publishes
+    whose answers it got; another takes it if its own answer is among them.
     """
     own = uuid.uuid4().hex
     if rank == 0:
@@ -111,8 +103,8 @@ def launch(action: Callable[[], object], processes: int) -> None:
     """Runs an action in several new processes of this machine, as one process group.
 
     They find each other through a file and talk over the loopback device only. Ctrl-C, the
-    notebook's stop button and SIGTERM are handed on to them: a training then writes a checkpoint
-    and ends. When this process dies, they end in the same way.
+    notebook's stop button and SIGTERM are handed on to them, and the death of this process stops
+    them too: a training then writes a checkpoint and ends.
 
     Args:
         action: called in each of them; pickle must be able to carry it there.
@@ -123,8 +115,10 @@ def launch(action: Callable[[], object], processes: int) -> None:
         KeyboardInterrupt: they were stopped before the action could say anything.
         ProcessesFailed: one of them died.
     """
+    errors = get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
-        context = spawn(_work, (action, processes, Path(folder)), processes, join=False)
+        arguments = action, processes, f"{folder}/store", errors
+        context = spawn(_work, arguments, processes, join=False)
         told = False
         try:
             while not context.join(_LOOK_AGAIN, _GRACE):
@@ -133,50 +127,43 @@ def launch(action: Callable[[], object], processes: int) -> None:
                     for child in context.processes:
                         child.terminate()
         except ProcessException:
-            raise _error_of(context, Path(folder)) from None
+            for rank, child in enumerate(context.processes):
+                if child.exitcode not in (0, 1, -signal.SIGTERM):
+                    raise ProcessesFailed(
+                        f"process {rank} of {processes} died with status {child.exitcode}; -9 "
+                        "mostly means that memory ran out: lower the batch, or start fewer of them"
+                    ) from None
+            raise (KeyboardInterrupt("stopped") if errors.empty() else errors.get()) from None
         finally:
             for child in context.processes:
                 child.kill()
 
 
-def _work(rank: int, action: Callable[[], object], count: int, folder: Path) -> None:
+def _work(
+    rank: int, action: Callable[[], object], count: int, store: str, errors: SimpleQueue
+) -> None:
     status = 1
     try:
-        parent = multiprocessing.parent_process()
-        stop_with(parent.pid)  # type: ignore[union-attr, arg-type]
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         os.environ |= {"RANK": f"{rank}", "WORLD_SIZE": f"{count}", "LOCAL_RANK": f"{rank}"}
-        loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
-        with process_group(dist.FileStore(str(folder / "store"), count)):
+        with process_group(dist.FileStore(store, count)):
             action()
         status = 0
     except BaseException as error:
         error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
-        (folder / f"error_{rank}").write_bytes(pickle.dumps(portable(error)))
+        errors.put(portable(error))
     finally:
         end_at_once(status)
 
 
-def _error_of(context: ProcessContext, folder: Path) -> BaseException:
-    """The first error that one of the processes raised, unless one died without a word."""
-    for rank, child in enumerate(context.processes):
-        if child.exitcode not in (0, 1, -signal.SIGTERM):
-            return ProcessesFailed(
-                f"process {rank} of {len(context.processes)} died with status {child.exitcode}; "
-                "-9 mostly means that memory ran out: lower the batch, or start fewer processes"
-            )
-    raised = sorted(folder.glob("error_*"), key=lambda file: file.stat().st_mtime_ns)
-    return pickle.loads(raised[0].read_bytes()) if raised else KeyboardInterrupt("stopped")
-
-
 def end_at_once(status: int) -> NoReturn:
-    """Ends a process that was in a group, without the interpreter's own end.
+    """Ends a process that was in a group without the interpreter's own end.
 
-    There a process now and then aborted ("terminate called without an active exception"): threads
-    of Gloo and of torchrun's store outlive what they use.
+    Threads of Gloo and of torchrun's store outlive what they use there, and abort it now and then.
     """
     logging.shutdown()
     with suppress(OSError):  # nobody reads any more

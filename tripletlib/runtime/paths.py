@@ -1,7 +1,7 @@
 """Where data and runs live, whatever folder the program was started in.
 
-papermill, nbval, JupyterLab and a terminal all start in different working directories, so
-nothing here looks at it: paths hang on the repository root or on two environment variables.
+papermill, nbval, JupyterLab and a terminal start in different working directories: paths hang on
+the repository root or on two environment variables.
 """
 
 import os
@@ -21,24 +21,26 @@ class ParameterError(ValueError):
         return [f"error: {self}"]  # IPython shows this in place of the frames
 
 
+def from_repository(path: str | PathLike[str]) -> Path:
+    """The path with `~` expanded; a relative one is meant from the repository."""
+    return REPOSITORY / Path(path).expanduser()  # an absolute path stays what it is
+
+
 def data_root() -> Path:
     """Folder of downloaded or generated data: `TRIPLETLIB_DATA`, else `data/` in the repository."""
-    return _from_environment("TRIPLETLIB_DATA", "data")
+    return from_repository(os.environ.get("TRIPLETLIB_DATA") or "data")
 
 
 def runs_root() -> Path:
     """Folder that collects the run folders: `TRIPLETLIB_RUNS`, else `runs/` in the repository."""
-    return _from_environment("TRIPLETLIB_RUNS", "runs")
+    return from_repository(os.environ.get("TRIPLETLIB_RUNS") or "runs")
 
 
 def run_folder(name: str) -> Path:
-    """Folder of one run.
+    """Folder of one run, `runs_root() / name`; it is not created here.
 
     Args:
         name: the run's name, a relative path below the runs root such as `"01_mnist_quick"`.
-
-    Returns:
-        `runs_root() / name`; it is not created here.
 
     Raises:
         ParameterError: the name is no text, is empty or absolute, or leads out of the runs root.
@@ -49,14 +51,3 @@ def run_folder(name: str) -> Path:
             f"run name {name!r} must name a folder below {runs_root()}, such as 'my_run'"
         )
     return runs_root() / relative
-
-
-def from_repository(path: str | PathLike[str]) -> Path:
-    """The path with `~` expanded; a relative one is meant from the repository."""
-    return REPOSITORY / Path(path).expanduser()  # an absolute path stays what it is
-
-
-def _from_environment(variable: str, default: str) -> Path:
-    # A relative value is meant from the repository too: "never the working directory" has no
-    # exceptions.
-    return from_repository(os.environ.get(variable) or default)

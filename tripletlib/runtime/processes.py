@@ -25,7 +25,7 @@ class Processes:
     """The processes of one training as one of them sees it; a process alone is a group of one.
 
     Args:
-        rank: number of this process, from 0.
+        rank: number of this process, from 0; the first is the one that writes and reports.
         count: processes in all; above 1 they have joined PyTorch's default process group.
         store: torchrun's key-value store, which outlives the processes that it starts again.
         session: name of this start of the processes; a restart has another.
@@ -50,8 +50,8 @@ class Processes:
         """The network to train with; it shares the parameters of `model`."""
         if self.count == 1:
             return model
-        # Other layers over the same tensors: the caller's network keeps its own layers and its
-        # names, and evaluating it between two steps waits for nobody.
+        # Other layers over the same tensors, so that the caller's keep their names and their
+        # batch-normalisation waits for nobody when they are evaluated between two steps.
         tensors = chain(model.parameters(), model.buffers())
         layers = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).train()
         if next(model.parameters()).is_cuda:
@@ -75,10 +75,7 @@ class Processes:
         return bool(flags)
 
     def from_all(self, action: Callable[[], T]) -> list[T]:
-        """What the action gives in each process, in every process.
-
-        An error in one is raised in all: none is left waiting for another that has given up.
-        """
+        """What the action gives in each process; an error in one is raised in all."""
         if self.count == 1:
             return [action()]
         outcomes: list[Any] = [None] * self.count
@@ -94,9 +91,9 @@ class Processes:
         return _value_of(*outcome[0])
 
     def in_turn(self, action: Callable[[], T]) -> T:
-        """Runs the action everywhere, but in the first process, then one a machine, before others.
+        """Runs the action in the first process, then in one a machine, then in the others.
 
-        What the first draws, decodes or downloads, the others then find. An error is raised in all.
+        What the first draws, decodes or downloads, the others find. An error is raised in all.
         """
         values: list[T] = []
 
@@ -148,14 +145,12 @@ def _value_of(value: T, error: BaseException | None) -> T:
 
 
 class _GatherRows(torch.autograd.Function):
-    # A row's gradient is the sum of what all processes say about it. They all compute the same loss
-    # of the whole batch, so this is the gradient times their number, which DDP then divides by.
-    # torch.distributed.nn.functional.all_gather does the same, but is deprecated.
+    # All processes compute the same loss of the whole batch: the sum of what they say about a row
+    # is its gradient times their number, which DDP then divides by.
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        rows = rows.contiguous()
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows)
+        parts = [torch.empty_like(rows.contiguous()) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
@@ -166,36 +161,26 @@ class _GatherRows(torch.autograd.Function):
 
 
 def sync_batch_norm(layer: BatchNorm, features: Tensor) -> Tensor:
-    """A batch-normalisation's training pass with the statistics of all processes' images.
+    """`torch.nn.SyncBatchNorm`'s training pass on a CPU, which that class refuses.
 
-    `torch.nn.SyncBatchNorm` refuses to work on a CPU. Without it the processes would normalise by
-    their own shares, and no longer be one training.
-
-    Args:
-        layer: its running statistics are updated.
-        features: `[b, C, ...]`, of as many images in each process.
-
-    Returns:
-        The same shape and type; computed in float32 or float64.
+    `[b, C, ...]` of as many images in each process, to the same shape and type.
 
     Source:
         Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1; the law of total variance.
     """
     values = features if features.dtype == torch.float64 else features.float()
-    others = [dimension for dimension in range(features.ndim) if dimension != 1]
-    own = torch.stack(torch.var_mean(values, others, correction=0))  # [2, C]
-    variances, means = _GatherRows.apply(own[None]).unbind(1)  # [processes, C] each
+    own = torch.var_mean(values, [0, *range(2, values.ndim)], correction=0)
+    variances, means = _GatherRows.apply(torch.stack(own)[None]).unbind(1)  # [processes, C] each
     # A mean of the squares less the square of the mean would lose digits.
     variance, mean = variances.mean(0) + means.var(0, correction=0), means.mean(0)  # [C]
     if layer.track_running_stats:
         running_mean, running_variance, batches = layer.buffers()  # in the order PyTorch makes them
         batches.add_(1)
         momentum = 1 / int(batches) if layer.momentum is None else layer.momentum
-        images = len(means) * values[:, 0].numel()
+        n = len(means) * values[:, 0].numel()
         running_mean.lerp_(mean.detach(), momentum)
-        running_variance.lerp_(variance.detach() * (images / (images - 1)), momentum)
-    scale = torch.rsqrt(variance + layer.eps)
-    scale = scale if layer.weight is None else scale * layer.weight
-    shift = -mean * scale if layer.bias is None else layer.bias - mean * scale
-    shape = [1, -1] + [1] * (features.ndim - 2)
+        running_variance.lerp_(variance.detach() * (n / (n - 1)), momentum)
+    scale = torch.rsqrt(variance + layer.eps) * (1 if layer.weight is None else layer.weight)
+    shift = (0 if layer.bias is None else layer.bias) - mean * scale
+    shape = [1, -1] + [1] * (values.ndim - 2)
     return torch.addcmul(shift.view(shape), values, scale.view(shape)).to(features.dtype)

@@ -3,17 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import psutil
 from tqdm.auto import tqdm
 
 Progress = Literal["auto", "bar", "lines", "off"]
 
-# Set for the kernels of JupyterLab and Notebook, VS Code (not tried), Colab (not tried) and Voila.
+# Set for the kernels of JupyterLab and Notebook, VS Code (not tried), Colab (not tried) and Voila
 _FRONT_ENDS = ("JPY_SESSION_NAME", "VSCODE_CWD", "COLAB_RELEASE_TAG", "VOILA_BASE_URL")
-# These start kernels that nobody watches. One that runs inside an open notebook (ipykernel) hands
-# that notebook's environment on.
+# These start kernels that nobody watches; inside an open notebook they inherit its environment.
 _EXECUTORS = {"ipykernel_launcher", "papermill", "jupyter-nbconvert", "nbconvert", "pytest"}
 _EXECUTORS |= {"jupyter-execute", "jupyter-run", "tripletlib"}
 
@@ -21,8 +20,7 @@ _EXECUTORS |= {"jupyter-execute", "jupyter-run", "tripletlib"}
 def in_live_notebook() -> bool:
     """Whether this process is the kernel of a notebook or a Voila page that somebody has open.
 
-    papermill, nbval and nbconvert start kernels too, but nobody sees those: bars, live plots and
-    widgets would only fill the saved outputs.
+    In the kernels of papermill, nbval and nbconvert, bars and widgets would only fill the outputs.
     """
     if "ipykernel" not in sys.modules or not any(name in os.environ for name in _FRONT_ENDS):
         return False
@@ -39,7 +37,7 @@ def resolve_progress(progress: Progress) -> Progress:
     Raises:
         ValueError: a word that is not one of the four.
     """
-    if progress not in ("auto", "bar", "lines", "off"):
+    if progress not in get_args(Progress):
         raise ValueError(f"progress must be 'auto', 'bar', 'lines' or 'off', got {progress!r}")
     if progress != "auto":
         return progress

@@ -14,10 +14,8 @@ class StopRequest:
     """While it is open, Ctrl-C and SIGTERM ask the training to stop instead of ending the process.
 
     An interrupt inside an optimiser's step would leave some weights moved and others not. A second
-    Ctrl-C raises KeyboardInterrupt at once. SIGTERM may come several times, from a batch system and
-    from torchrun, and never does more than ask.
-
-    Only a process's main thread can open it with effect: Python delivers signals nowhere else.
+    Ctrl-C raises KeyboardInterrupt at once; SIGTERM, which batch systems and torchrun may send
+    twice, never does. Only in a process's main thread has it an effect.
 
     Attributes:
         requested: whether somebody asked.
@@ -43,12 +41,9 @@ class StopRequest:
         self.requested = True
 
 
-def stop_with(parent: int) -> None:
-    """Sends this process SIGTERM when its parent dies, so that it does not work on unwatched.
-
-    Args:
-        parent: the parent's process id.
-    """
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when its parent dies, so that it does not work on unwatched."""
+    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:  # an orphan gets another parent

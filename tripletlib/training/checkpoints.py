@@ -13,6 +13,8 @@ import torch
 from tripletlib.runtime import atomic_write, explained_writing, from_repository
 
 _LOG = logging.getLogger("tripletlib")
+_KINDS = {"step": int, "model": dict, "settings": dict}  # what every checkpoint holds
+_NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})\.pt")
 
 
 class CheckpointError(RuntimeError):
@@ -20,10 +22,6 @@ class CheckpointError(RuntimeError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"error: {self}"]  # IPython shows this in place of the frames
-
-
-_KINDS = {"step": int, "model": dict, "settings": dict}  # what every checkpoint holds
-_NAME = re.compile(r"step_([0-9]{8,})\.pt")
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
@@ -48,8 +46,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
             unfinished.open("wb") as stream,
         ):
             torch.save({"step": step, **state}, stream)
-    # torch turns some failures of the stream into RuntimeError.
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # torch makes RuntimeErrors of some failed writes
         raise CheckpointError(
             f"checkpoint {file} could not be written ({error}); earlier checkpoints are untouched"
         ) from error
@@ -64,8 +61,8 @@ def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dic
 
     Args:
         folder: the run's `checkpoints/`; a relative path is meant from the repository.
-        step: the one to load; None for the newest good one. Damaged newer ones are skipped with a
-            notice.
+        step: the one to load; None for the newest good one, damaged newer ones are passed over with
+            a notice.
 
     Returns:
         What was saved, and `step`.
@@ -73,15 +70,15 @@ def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dic
     Raises:
         CheckpointError: there is none, or the one asked for is missing or damaged.
     """
-    folder = from_repository(folder)
     if step is not None:
-        return _read(folder, step)
+        return _read(checkpoint_file(folder, step), step)
     steps = checkpoint_steps(folder)
     for candidate in reversed(steps):
         try:
-            return _read(folder, candidate)
+            return _read(checkpoint_file(folder, candidate), candidate)
         except CheckpointError as error:
             _LOG.warning("%s; it is passed over", error)
+    folder = from_repository(folder)
     if steps:
         raise CheckpointError(
             f"none of the {len(steps)} checkpoints in {folder} can be used; begin anew with "
@@ -91,18 +88,10 @@ def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dic
 
 
 def checkpoint_steps(folder: str | PathLike[str]) -> list[int]:
-    """Steps of all finished checkpoint files of a folder, ascending; not yet checked for damage.
-
-    Files of other names, such as copies, are none.
-    """
-    folder = from_repository(folder)
-    named = {int(match[1]): file for file in folder.glob("step_*.pt")
-             if (match := _NAME.fullmatch(file.name))}  # fmt: skip
-    return sorted(
-        step
-        for step, file in named.items()
-        if file == checkpoint_file(folder, step) and file.is_file()
-    )
+    """Steps of a folder's checkpoint files, ascending; copies and other names are none of them."""
+    files = from_repository(folder).glob("step_*.pt")
+    named = ((_NAME.fullmatch(file.name), file) for file in files)
+    return sorted(int(name[1]) for name, file in named if name and file.is_file())
 
 
 def checkpoint_file(folder: str | PathLike[str], step: int) -> Path:
@@ -110,25 +99,21 @@ def checkpoint_file(folder: str | PathLike[str], step: int) -> Path:
     return from_repository(folder) / f"step_{step:08d}.pt"
 
 
-def _read(folder: Path, step: int) -> dict[str, Any]:
-    file = checkpoint_file(folder, step)
+def _read(file: Path, step: int) -> dict[str, Any]:
+    if not file.is_file():
+        there = ", ".join(map(str, checkpoint_steps(file.parent))) or "none"
+        raise CheckpointError(f"no checkpoint {file}; steps there: {there}")
     try:
-        if not file.is_file():
-            raise FileNotFoundError(file)
         # PyTorch reads its zip archives without looking at the checksums that it writes into them.
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        there = ", ".join(map(str, checkpoint_steps(folder))) or "none"
-        raise CheckpointError(f"no checkpoint {file}; steps there: {there}") from error
     except Exception as error:  # a damaged archive fails in many ways, none of them documented
         raise CheckpointError(f"checkpoint {file} is damaged ({error})") from error
-    known = isinstance(state, dict) and all(
-        isinstance(state.get(name), kind) for name, kind in _KINDS.items()
-    )
-    if not known or state["step"] != step:
+    held = state if isinstance(state, dict) else {}
+    fits = all(isinstance(held.get(name), kind) for name, kind in _KINDS.items())
+    if not fits or held["step"] != step:
         raise CheckpointError(f"{file} is no checkpoint of step {step:,} of a training")
-    return state
+    return held

@@ -27,17 +27,19 @@ from tripletlib.training.run_folder import Resume, RunKeeper, fingerprint_of
 from tripletlib.training.settings import TrainingSettings
 from tripletlib.training.step import Trainer
 
+_COLLAPSE_STEPS = 200
+_COLLAPSE_DISTANCE = 1e-4  # embeddings packed less densely than this were seen to spread again
+
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Somebody stopped the training; the message says where it stands and how to go on."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython shows this in place of a page of frames: stopping is no failure.
-        return [str(self)]
+        return [str(self)]  # IPython shows this in place of the frames: stopping is no failure
 
 
-COLLAPSE_STEPS = 200
-COLLAPSE_DISTANCE = 1e-4  # embeddings packed less densely than this were seen to spread again
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; the message names step, rate and last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -68,51 +70,23 @@ class EpochReport:
         )
 
 
-def has_collapsed(history: History, margin: Margin) -> bool:
-    """Whether all embeddings have been nearly one point for the last 200 steps.
-
-    All distances are then 0, so the loss is the margin (ln 2 for the soft margin) and every triplet
-    is active: here within 1 % at each of these steps.
-
-    Source:
-        Hermans et al. 2017 (arXiv 1703.07737), appendix D.
-    """
-    if len(history) < COLLAPSE_STEPS:
-        return False
-    packed = math.log(2) if margin == "soft" else float(margin)
-    losses = history["loss"][-COLLAPSE_STEPS:]
-    all_active = history["active_fraction"][-COLLAPSE_STEPS:].min() > 0.999
-    return bool(all_active and (abs(losses - packed) <= 0.01 * packed).all())
-
-
-class EpochReporter:
-    """Drives the bar, the epoch lines and the callbacks.
-
-    Args:
-        model: handed on to the callbacks.
-        settings: its `steps` and `steps_per_epoch` say when an epoch ends.
-        images: N, size of the training set.
-        callbacks: called with an `EpochReport` after each epoch.
-        progress: see `tripletlib.progress`.
-        first_step: the step that training begins with, above 1 when it is resumed.
-    """
+class _EpochReporter:
+    """Drives the bar, the epoch lines and the callbacks; for the arguments see `fit`."""
 
     def __init__(
         self,
-        model: nn.Module,
-        settings: TrainingSettings,
-        images: int,
+        trainer: Trainer,
         callbacks: Sequence[Callable[[EpochReport], None]],
         progress: Progress,
-        first_step: int = 1,
     ) -> None:
-        self._model, self._callbacks = model, callbacks
-        self._steps, self._margin = settings.steps, settings.margin
-        self._collapse_noted = False
-        self._per_epoch = settings.steps_per_epoch or math.ceil(images / settings.batch_size)
+        self._model, self._callbacks, settings = trainer.model, callbacks, trainer.settings
+        self._steps, self._margin, self._collapse_noted = settings.steps, settings.margin, False
+        self._per_epoch = settings.steps_per_epoch or math.ceil(
+            len(trainer.labels) / settings.batch_size
+        )
         self._lines = resolve_progress(progress) == "lines"
         self._bar = progress_bar(
-            settings.steps, "step", progress, desc="training", initial=first_step - 1
+            settings.steps, "step", progress, desc="training", initial=trainer.steps_taken
         )
         self._start = time.perf_counter()
 
@@ -125,18 +99,16 @@ class EpochReporter:
     def step_done(self, step: int, history: History) -> None:
         """Notes a finished step; reports if an epoch ends with it."""
         self._bar.update()
-        if step % MEAN_LOSS_EVERY == 0:
-            self._note_collapse(step, history)
+        if step % MEAN_LOSS_EVERY == 0 and not self._collapse_noted:
+            said = _collapse(history, self._margin)
+            self._collapse_noted = bool(said)
+            if said:
+                self._bar.write(said)
         if step % self._per_epoch and step != self._steps:
             return
-        report = EpochReport(
-            epoch=math.ceil(step / self._per_epoch),
-            epochs=math.ceil(self._steps / self._per_epoch),
-            step=step,
-            model=self._model,
-            history=history,
-            seconds=time.perf_counter() - self._start,
-        )
+        epoch, epochs = (math.ceil(steps / self._per_epoch) for steps in (step, self._steps))
+        seconds = time.perf_counter() - self._start
+        report = EpochReport(epoch, epochs, step, self._model, history, seconds)
         self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
         if self._lines:
             with suppress(BrokenPipeError):  # the reading process has died
@@ -144,22 +116,27 @@ class EpochReporter:
         for callback in self._callbacks:
             callback(report)
 
-    def _note_collapse(self, step: int, history: History) -> None:
-        if self._collapse_noted or not has_collapsed(history, self._margin):
-            return
-        self._collapse_noted = True
-        distance = history.recent("distance_p50")
-        state = "have collapsed into" if distance < COLLAPSE_DISTANCE else "are packed around"
-        self._bar.write(
-            f"step {step:,}: the embeddings {state} one point (loss "
-            f"{history['loss'][-1]:.4f}, every triplet active, for {COLLAPSE_STEPS} steps; median "
-            f"distance {distance:.2g}); try batch-normalisation, a lower learning_rate, or to "
-            "begin with loss='batch_all_nonzero'. Notebook 02 explains it"
-        )
 
+def _collapse(history: History, margin: Margin) -> str:
+    """What to say if all embeddings have been nearly one point for 200 steps, otherwise nothing.
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; the message names step, rate and last checkpoint."""
+    All distances are then 0, so the loss is the margin (ln 2 for the soft margin) and every triplet
+    is active (Hermans et al. 2017, appendix D): here within 1 % at each of these steps.
+    """
+    losses, active = (history[name][-_COLLAPSE_STEPS:] for name in ("loss", "active_fraction"))
+    packed = math.log(2) if margin == "soft" else float(margin)
+    if len(losses) < _COLLAPSE_STEPS or active.min() <= 0.999:
+        return ""
+    if (abs(losses - packed) > 0.01 * packed).any():
+        return ""
+    distance = history.recent("distance_p50")
+    state = "have collapsed into" if distance < _COLLAPSE_DISTANCE else "are packed around"
+    return (
+        f"step {len(history):,}: the embeddings {state} one point (loss {losses[-1]:.4f}, every "
+        f"triplet active, for {_COLLAPSE_STEPS} steps; median distance {distance:.2g}); try "
+        "batch-normalisation, a lower learning_rate, or to begin with loss='batch_all_nonzero'. "
+        "Notebook 02 explains it"
+    )
 
 
 def seed_everything(seed: int) -> None:
@@ -188,9 +165,9 @@ def fit(
     In a process group all processes call it alike and train one network: P x K is the batch of all
     of them together. Only the first writes, reports and calls the callbacks.
 
-    On a CPU a resumed run ends with the same weights and history, bit for bit, as one that was
-    never stopped, if one process or two began it and as many go on; other sums, and those on a GPU,
-    are rounded in another order. After a death torchrun's run goes on, whatever `resume` is.
+    On a CPU a resumed run ends with the same bits as one that was never stopped, if one process or
+    two began it and as many go on; other sums, and those on a GPU, are rounded in another order.
+    What torchrun starts again after a death goes on, whatever `resume` is.
 
     Args:
         model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
@@ -201,10 +178,9 @@ def fit(
             an earlier run are replaced unless it is resumed. A relative path is meant from the
             repository. None writes nothing.
         callbacks: called with an `EpochReport` after each epoch, by the first process only: what
-            all processes must do together, such as `evaluate_embeddings`, has no place in one.
+            all must do together, such as `evaluate_embeddings`, has no place in one.
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
-        checkpoint_every: steps between two checkpoints; the last step gets one too. None saves
-            none.
+        checkpoint_every: steps between two checkpoints, None for none; the last step has one too.
         resume: go on from the newest good checkpoint, if there is one; a finished run comes back at
             once. `"unfinished"`: replace a finished run by a new one. False: always begin anew.
         parameters: what else decided the run, such as its data; noted in `config.yaml`.
@@ -224,13 +200,17 @@ def fit(
         TrainingInterrupted: Ctrl-C, the notebook's stop button or SIGTERM; a `KeyboardInterrupt`.
             With checkpoints on, the steps taken are saved and `resume` goes on behind them.
         ValueError: images that do not fit the labels, too few identities, no valid triplet,
-            checkpoints without a run folder, another word for `resume`, a batch that cannot be
-            dealt out evenly to the processes.
+            checkpoints without a run folder, another word for `resume`, a batch that does not
+            divide evenly among the processes.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
     """
-    _check(images, labels)
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
+        raise ValueError(
+            "images must be uint8 [N, C, H, W] with labels [N], got "
+            f"{images.dtype} {list(images.shape)} with {list(labels.shape)}"
+        )
     processes = current_processes()
     folder = None if run_folder is None else from_repository(run_folder)
     if folder is not None and not fingerprint and processes.is_first:
@@ -242,10 +222,9 @@ def fit(
             first_weights()
         if not processes.is_first:
             folder, progress = None, "off"
-        first = trainer.steps_taken + 1
-        reporter = EpochReporter(model, settings, len(labels), callbacks, progress, first)
+        reporter = _EpochReporter(trainer, callbacks, progress)
         with History(folder, rows=rows) as history, reporter, StopRequest() as stop:
-            for step in range(first, settings.steps + 1):
+            for step in range(trainer.steps_taken + 1, settings.steps + 1):
                 rate, result = settings.learning_rate_at(step), trainer.take_step()
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(
@@ -265,12 +244,3 @@ def fit(
                     raise TrainingInterrupted(keeper.stopped(step))
     model.eval()
     return history
-
-
-def _check(images: np.ndarray, labels: np.ndarray) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images must be uint8 [N, C, H, W], got {images.dtype} {list(images.shape)}"
-        )
-    if labels.shape != (len(images),):
-        raise ValueError(f"{len(images)} images need labels [{len(images)}], got {labels.shape}")

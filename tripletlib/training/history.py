@@ -3,7 +3,6 @@
 import csv
 import logging
 from os import PathLike
-from pathlib import Path
 from typing import Any, Self, TextIO
 
 import numpy as np
@@ -14,15 +13,15 @@ from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.runtime import atomic_write, explained_writing, from_repository
 
 PERCENTILES = (0, 5, 50, 95, 100)
-MEAN_LOSS_EVERY = 100
-_SPREADS = ("norm", "entry", "distance")
+MEAN_LOSS_EVERY = 100  # steps
+_DETAIL_EVERY = 10  # steps between two rows with percentiles
 COLUMNS = (
     "step",
     "learning_rate",
     "loss",
     "active_fraction",
     f"mean_loss_{MEAN_LOSS_EVERY}",
-    *(f"{spread}_p{percent}" for spread in _SPREADS for percent in PERCENTILES),
+    *(f"{spread}_p{p}" for spread in ("norm", "entry", "distance") for p in PERCENTILES),
 )
 
 
@@ -30,15 +29,14 @@ class History:
     """The log of a training run, in memory and, given a folder, on disk.
 
     Columns: `step`, `learning_rate`, `loss` and `active_fraction` at every step; `mean_loss_100`,
-    the mean loss of the last 100 steps, at every 100th; every `detail_every` steps the 0, 5, 50, 95
-    and 100 percentiles over the batch of the embeddings' norms (`norm_p0` ...) and entries
-    (`entry_p0` ...) and of all pairwise distances (`distance_p0` ...). A cell without a value is
-    empty in the file and NaN in memory.
+    the mean loss of the last 100 steps, at every 100th; at every 10th step the 0, 5, 50, 95 and 100
+    percentiles over the batch of the embeddings' norms (`norm_p0` ...) and entries (`entry_p0` ...)
+    and of all pairwise distances (`distance_p0` ...). A cell without a value is empty in the file
+    and NaN in memory.
 
     Args:
-        folder: run folder for `history.csv` and `tensorboard/`, a relative one is meant from the
-            repository; None writes nothing.
-        detail_every: steps between two rows with percentiles.
+        folder: run folder for `history.csv` and `tensorboard/`; a relative one is meant from the
+            repository. None writes nothing.
         rows: the log so far, as `rows` gave it; what the files hold beyond it is removed.
 
     Raises:
@@ -50,12 +48,8 @@ class History:
     """
 
     def __init__(
-        self,
-        folder: str | PathLike[str] | None = None,
-        detail_every: int = 10,
-        rows: Tensor | None = None,
+        self, folder: str | PathLike[str] | None = None, rows: Tensor | None = None
     ) -> None:
-        self.detail_every = detail_every
         self._rows: list[list[float]] = [] if rows is None else rows.tolist()
         self._file: TextIO | None = None
         self._board: Any = None
@@ -70,11 +64,10 @@ class History:
 
     def _open(self) -> None:
         with explained_writing(self._board_folder):
-            taken = len(self._rows)
-            if not taken:  # an earlier run's events would be drawn into the same curves
+            if not self._rows:  # an earlier run's events would be drawn into the same curves
                 for file in self._board_folder.glob("events.out.tfevents.*"):
                     file.unlink()
-            self._board = _open_board(self._board_folder, purge_step=taken + 1)
+            self._board = self._open_board()
         with explained_writing(self._path):
             with (
                 atomic_write(self._path) as unfinished,
@@ -83,6 +76,16 @@ class History:
                 csv.writer(stream).writerows([COLUMNS, *map(_cells, self._rows)])
             # Line by line: whoever reads it meanwhile sees every step, and no half of one.
             self._file = self._path.open("a", 1, newline="", encoding="utf-8")
+
+    def _open_board(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+        except Exception as error:  # a broken installation fails in any way
+            logging.getLogger("tripletlib").warning(
+                "tensorboard cannot be imported (%s): the history goes to history.csv only", error
+            )
+            return None
+        return SummaryWriter(str(self._board_folder), purge_step=len(self._rows) + 1)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Self:
@@ -104,7 +107,7 @@ class History:
             if tuple(header) != COLUMNS:
                 raise ValueError(f"columns {header}")
             history._rows = [[float(cell) if cell else np.nan for cell in row] for row in rows]
-            if any(len(row) != len(COLUMNS) for row in history._rows):
+            if any(len(row) != len(COLUMNS) for row in rows):
                 raise ValueError("a line has too many or too few cells")
         except ValueError as error:
             raise ValueError(f"{path} is not a training log: {error}") from error
@@ -145,20 +148,16 @@ class History:
             learning_rate: the rate the step was taken with.
             loss: the batch's loss.
             active_fraction: share of active triplets.
-            embeddings: the batch's, `[B, D]`; only looked at every `detail_every` steps.
+            embeddings: the batch's, `[B, D]`; looked at in every 10th step only.
             metric: distance for the percentiles.
         """
         row = dict.fromkeys(COLUMNS, np.nan)
-        row |= {
-            "step": step,
-            "learning_rate": learning_rate,
-            "loss": loss,
-            "active_fraction": active_fraction,
-        }
+        row |= {"step": step, "learning_rate": learning_rate, "loss": loss}
+        row["active_fraction"] = active_fraction
         if step % MEAN_LOSS_EVERY == 0:
             earlier = self["loss"][-(MEAN_LOSS_EVERY - 1) :]
             row[f"mean_loss_{MEAN_LOSS_EVERY}"] = float(np.mean([*earlier, loss]))
-        if step % self.detail_every == 0:
+        if step % _DETAIL_EVERY == 0:
             row |= _spread_percentiles(embeddings.detach(), metric)
         self._rows.append([float(value) for value in row.values()])
         if self._file is not None:
@@ -166,7 +165,16 @@ class History:
                 csv.writer(self._file).writerow(_cells(self._rows[-1]))
         if self._board is not None:
             with explained_writing(self._board_folder):
-                self._show(step, row, embeddings)
+                self._show(step, row, embeddings.detach())
+
+    def _show(self, step: int, row: dict[str, float], embeddings: Tensor) -> None:
+        for name, value in row.items():
+            if name != "step" and not np.isnan(value):
+                self._board.add_scalar(name.replace("_p", "/p"), value, step)
+        if step % MEAN_LOSS_EVERY == 0:
+            values = embeddings.float().cpu()
+            self._board.add_histogram("embedding_entries", values, step)
+            self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
 
     def close(self) -> None:
         """Closes the files; the columns stay readable."""
@@ -183,24 +191,16 @@ class History:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _show(self, step: int, row: dict[str, float], embeddings: Tensor) -> None:
-        for name, value in row.items():
-            if name != "step" and not np.isnan(value):
-                self._board.add_scalar(name.replace("_p", "/p"), value, step)
-        if step % MEAN_LOSS_EVERY == 0:
-            values = embeddings.detach().float().cpu()
-            self._board.add_histogram("embedding_entries", values, step)
-            self._board.add_histogram("embedding_norms", values.norm(dim=1), step)
-
 
 def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:
     distances = pairwise_distances(embeddings, metric=metric)
     each_pair_once = torch.ones_like(distances, dtype=torch.bool).triu(1)
-    spreads = (embeddings.float().norm(dim=1), embeddings.float(), distances[each_pair_once])
+    values = embeddings.float()
+    spreads = {"norm": values.norm(dim=1), "entry": values, "distance": distances[each_pair_once]}
     return {
         f"{name}_p{percent}": value
-        for name, values in zip(_SPREADS, spreads, strict=True)
-        for percent, value in zip(PERCENTILES, _percentiles(values), strict=True)
+        for name, spread in spreads.items()
+        for percent, value in zip(PERCENTILES, _percentiles(spread), strict=True)
     }
 
 
@@ -214,14 +214,3 @@ def _percentiles(values: Tensor) -> list[float]:
 def _cells(row: list[float]) -> list[float | str]:
     step, *values = row
     return [int(step), *("" if np.isnan(value) else value for value in values)]
-
-
-def _open_board(folder: Path, purge_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-    except Exception as error:  # a broken installation fails in any way
-        logging.getLogger("tripletlib").warning(
-            "tensorboard cannot be imported (%s): the history goes to history.csv only", error
-        )
-        return None
-    return SummaryWriter(str(folder), purge_step=purge_step)

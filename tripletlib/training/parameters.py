@@ -5,21 +5,26 @@ import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tripletlib.runtime import REPOSITORY, ParameterError
+from tripletlib.runtime import REPOSITORY, ParameterError, from_repository
 
 PARAMETER_FILES = REPOSITORY / "notebooks" / "params"
 _TAG = "tag:yaml.org,2002:"
-_NUMBERS = _TAG + "int", _TAG + "float"
 # YAML 1.1 also reads 0100 as 64, 1:30 as 90 and 0x10 as 16.
 _DECIMAL = re.compile(
     r"[-+]?(0|[1-9][0-9_]{0,30}|[0-9_]*\.[0-9_]*(e[-+]?[0-9]+)?|\.inf|\.nan)", re.I
 )
+# pydantic's words for a value of another kind, in plain ones
+_KINDS = {
+    "bool": "should be true or false",
+    "int": "should be a whole number",
+    "float": "should be a number",
+    "string_type": "should be text, in quotes",
+}
 
 
 class Parameters(BaseModel):
@@ -46,24 +51,14 @@ def _number(value: object) -> object:
     """Lets text such as 5e-4, which is no number to YAML, pass for one, and true and false not."""
     if isinstance(value, bool):
         return str(value)  # pydantic would take them for 1 and 0
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-
-# pydantic's words for a value of another kind, in plain ones
-_KINDS = {
-    "bool": "should be true or false",
-    "int": "should be a whole number",
-    "float": "should be a number",
-    "string_type": "should be text, in quotes",
-}
 
 
 def _in_one_line(error: ValidationError, values: Mapping[str, Any], kind: type[BaseModel]) -> str:
@@ -84,10 +79,8 @@ def _in_one_line(error: ValidationError, values: Mapping[str, Any], kind: type[B
         elif name not in values:
             problems.append(f"{name} is missing; add it, for example {name}: my_{name}")
         else:
-            example = f"my_{name}" if field.is_required() else field.default
-            problems.append(
-                f"{name}: {spelled(values[name])} {said}; for example {spelled(example)}"
-            )
+            example = spelled(f"my_{name}" if field.is_required() else field.default)
+            problems.append(f"{name}: {spelled(values[name])} {said}; for example {example}")
     return "; ".join(problems)
 
 
@@ -135,7 +128,8 @@ class _StrictLoader(yaml.SafeLoader):
                     f"{first_lines[key.value]}; remove one of the two"
                 )
             first_lines[key.value] = line
-            if value.tag in _NUMBERS and not _DECIMAL.fullmatch(value.value):
+            is_number = value.tag in (_TAG + "int", _TAG + "float")
+            if is_number and not _DECIMAL.fullmatch(value.value):
                 raise ParameterError(
                     f"line {line}: {key.value}: {value.value[:40]} is no plain number; write "
                     "decimal digits that do not begin with 0"
@@ -150,7 +144,8 @@ def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
     """Reads a parameter file, or the experiment that a run's `config.yaml` records.
 
     Args:
-        file: YAML, lines of the form `parameter: value`.
+        file: YAML, lines of the form `parameter: value`; its name in `notebooks/params/` or a path,
+            relative ones from the repository.
 
     Returns:
         The parameters as YAML understands them; none is null, a date, NaN or infinite.
@@ -162,27 +157,32 @@ def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
         >>> sorted(read_parameter_file(PARAMETER_FILES / "05_market1501.yaml"))
         ['run_name', 'trained_with']
     """
+    path = PARAMETER_FILES / file
+    path = path if path.is_file() else from_repository(file)
     try:
-        parameters = yaml.load(Path(file).read_text(encoding="utf-8-sig"), _StrictLoader)
+        parameters = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
         if isinstance(parameters, dict) and parameters.keys() >= {"training", "experiment"}:
             parameters = parameters["experiment"]  # of a run's config.yaml
         _check(parameters)
+        return parameters
     except FileNotFoundError:
         there = ", ".join(sorted(path.name for path in PARAMETER_FILES.glob("*.yaml")))
-        raise ParameterError(
-            f"there is no parameter file {file}; {PARAMETER_FILES} has {there}"
-        ) from None
+        problem = f"there is no parameter file {path}; {PARAMETER_FILES} has {there}"
     except OSError as error:
-        raise ParameterError(f"{file} cannot be read: {error.strerror}") from None
+        problem = f"{path} cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        raise ParameterError(f"{file} is no UTF-8 text; save it as UTF-8") from None
+        problem = f"{path} is no UTF-8 text; save it as UTF-8"
     except RecursionError:
-        raise ParameterError(f"{file} is nested too deeply; write `parameter: value`") from None
+        problem = f"{path} is nested too deeply; write `parameter: value`"
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        cure = "; write spaces in place of tabs" if r"'\t'" in str(error.problem) else ""
+        problem = f"{path}, line {line}: not valid YAML, {error.problem}{cure}"
     except yaml.YAMLError as error:
-        raise ParameterError(f"{file}, {_explained(error)}") from None
+        problem = f"{path}, not valid YAML: {error}"
     except ParameterError as error:
-        raise ParameterError(f"{file}, {error}") from None
-    return parameters
+        problem = f"{path}, {error}"
+    raise ParameterError(problem)
 
 
 def _check(parameters: object) -> None:
@@ -196,11 +196,3 @@ def _check(parameters: object) -> None:
             raise ParameterError(f"{name}: {value} is a date to YAML; write it in quotes")
         if isinstance(value, float) and not math.isfinite(value):
             raise ParameterError(f"{name}: {value} is no finite number; write one such as 0.5")
-
-
-def _explained(error: yaml.YAMLError) -> str:
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "not valid YAML: " + " ".join(str(error).split())
-    problem = " ".join((error.problem or "").split())
-    cure = "; write spaces in place of tabs" if r"'\t'" in problem else ""
-    return f"line {error.problem_mark.line + 1}: not valid YAML, {problem}{cure}"

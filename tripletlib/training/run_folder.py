@@ -3,8 +3,9 @@
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,39 +30,28 @@ from tripletlib.training.step import Trainer
 Resume = bool | Literal["unfinished"]
 
 
+@dataclass
 class RunKeeper:
     """Writes a run's settings and checkpoints, and brings a stopped run back.
 
-    Used in a `with` block: from `prepare` to its end nobody else can write the run's folder.
-
-    Args:
-        trainer: what is saved and brought back.
-        run_folder: the run's folder; None writes nothing.
-        every: steps between two checkpoints; None saves none.
-        resume: see `fit`.
-        parameters: what else decided the run, for `config.yaml`.
-
-    Raises:
-        ValueError: checkpoints without a run folder, `every` < 1, or another word for `resume`.
+    Used in a `with` block: from `prepare` to its end nobody else can write the run's folder. For
+    the fields see `fit`; `every` is its `checkpoint_every`.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        run_folder: Path | None,
-        every: int | None,
-        resume: Resume,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> None:
-        if every is not None and (run_folder is None or every < 1):
+    trainer: Trainer
+    run_folder: Path | None
+    every: int | None
+    resume: Resume
+    parameters: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and (self.run_folder is None or self.every < 1):
             raise ValueError(
-                f"checkpoint_every must be at least 1 and needs a run_folder, got {every} and "
-                f"{run_folder}"
+                "checkpoint_every must be at least 1 and needs a run_folder, got "
+                f"{self.every} and {self.run_folder}"
             )
-        if resume not in (True, False, "unfinished"):
-            raise ValueError(f"resume must be True, False or 'unfinished', got {resume!r}")
-        self._trainer, self._run_folder, self._every = trainer, run_folder, every
-        self._resume, self._parameters = resume, parameters
+        if self.resume not in (True, False, "unfinished"):
+            raise ValueError(f"resume must be True, False or 'unfinished', got {self.resume!r}")
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -72,15 +62,15 @@ class RunKeeper:
 
     def prepare(self) -> Tensor | None:
         """Brings back the newest good checkpoint or clears the folder; returns the history."""
-        run_folder = self._run_folder
+        run_folder = self.run_folder
         if run_folder is None:
             return None
         # The other processes may not even see the first one's disk.
-        state = self._trainer.processes.from_first(lambda: self._open(run_folder))
+        state = self.trainer.processes.from_first(lambda: self._open(run_folder))
         if state is None:
             return None
         try:
-            self._trainer.load_state_dict(state)
+            self.trainer.load_state_dict(state)
             return state["history"]
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             file = checkpoint_file(run_folder / "checkpoints", state["step"])
@@ -90,21 +80,25 @@ class RunKeeper:
             ) from error
 
     def _open(self, run_folder: Path) -> dict[str, Any] | None:
-        processes, folder = self._trainer.processes, run_folder / "checkpoints"
-        self._held.enter_context(_only_writer(run_folder))
-        if self._every is not None:
+        processes, folder = self.trainer.processes, run_folder / "checkpoints"
+        self._lock(run_folder / ".writer")
+        if self.every is not None:
             with explained_writing(folder):  # rather now than at the first checkpoint
                 folder.mkdir(exist_ok=True)
         # What torchrun starts again after a process died goes on, whatever was asked for.
-        resume: Resume = True if processes.begun_before(run_folder) else self._resume
+        resume: Resume = True if processes.begun_before(run_folder) else self.resume
         state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
         if state and resume == "unfinished" and state["step"] >= state["settings"].get("steps", 0):
             state = None
+        stale = [*folder.glob(".step_????????-????????.pt")]  # of a process killed as it wrote
         if state:
-            self._check_settings(state["settings"])
-        # Left by a process that was killed as it wrote
-        stale = [*folder.glob(".step_????????-????????.pt")]
-        if not state:  # an earlier run's files must not be taken for this run's
+            differing = _differences(state["settings"], self.trainer.description())
+            if differing:
+                raise CheckpointError(
+                    f"the run in {run_folder} was made with other settings or data: {differing}. "
+                    "Use the same, start over with resume=False, or choose another run folder"
+                )
+        else:  # an earlier run's files must not be taken for this run's
             stale += [checkpoint_file(folder, step) for step in checkpoint_steps(folder)]
             stale += [run_folder / "embeddings" / f"{part}.npz" for part in ("query", "gallery")]
         for file in stale:
@@ -114,45 +108,53 @@ class RunKeeper:
         processes.note_begun(run_folder)
         return state
 
-    def _check_settings(self, saved: dict[str, Any]) -> None:
-        differing = _differences(saved, self._trainer.description())
-        if differing:
+    def _lock(self, file: Path) -> None:
+        """Keeps other writers away; the lock ends with this process, however that ends."""
+        try:
+            with explained_writing(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._held.enter_context(exclusive_lock(file))
+                file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        except BlockingIOError:
+            holder = file.read_text(encoding="utf-8") or "another process"
             raise CheckpointError(
-                f"the run in {self._run_folder} was made with other settings or data: "
-                f"{'; '.join(differing)}. Use the same, start over with resume=False, or choose "
-                "another run folder"
-            )
+                f"the run in {file.parent} is being written by {holder}; wait for its end, stop "
+                "it, or choose another run name"
+            ) from None
 
     def step_done(self, history: History, stopping: bool) -> None:
         """Saves a checkpoint when one is due, and before training stops."""
-        step, run_folder = self._trainer.steps_taken, self._run_folder
-        if self._every is None or run_folder is None:
+        trainer, run_folder = self.trainer, self.run_folder
+        step, last = trainer.steps_taken, trainer.settings.steps
+        if self.every is None or run_folder is None:
             return
-        if stopping or step % self._every == 0 or step == self._trainer.settings.steps:
-            self._trainer.processes.from_first(
-                lambda: save_checkpoint(
-                    run_folder / "checkpoints",
-                    step,
-                    {**self._trainer.state_dict(), "history": history.rows()},
-                )
-            )
+        if not stopping and step % self.every and step != last:
+            return
+        folder, log = run_folder / "checkpoints", history.rows()
+        trainer.processes.from_first(
+            lambda: save_checkpoint(folder, step, {**trainer.state_dict(), "history": log})
+        )
 
     def last_checkpoint(self) -> str:
         """Names the newest checkpoint for a message."""
-        folder = self._run_folder
+        folder = self.run_folder
         steps = [] if folder is None else checkpoint_steps(folder / "checkpoints")
         return f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
 
     def stopped(self, step: int) -> str:
         """Says to whoever stopped the training where it stands, and how to go on."""
-        if self._every is None:
+        if self.every is None:
             return f"stopped after step {step:,}; nothing was saved (checkpoint_every is None)"
-        how = "" if self._resume else " with resume=True"
+        how = "" if self.resume else " with resume=True"
         return f"stopped after step {step:,}, which is saved; run it again{how} to go on"
 
     def _write_config(self, file: Path) -> None:
         """Writes what the run's numbers rest on, and the day on which it began."""
-        trainer = self._trainer
+        trainer = self.trainer
+        try:
+            own_version = version("tripletlib")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            own_version = "not installed"
         description = {
             "training": trainer.settings.model_dump(),
             "network": {
@@ -166,45 +168,35 @@ class RunKeeper:
                 "processes": trainer.processes.count,
             },
             "versions": {
-                "tripletlib": _own_version(),
+                "tripletlib": own_version,
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
             },
             "started": date.today(),
-            **({"experiment": dict(self._parameters)} if self._parameters else {}),
+            **({"experiment": dict(self.parameters)} if self.parameters else {}),
         }
-        with (
-            explained_writing(file),
-            atomic_write(file) as unfinished,
-            unfinished.open("w", encoding="utf-8") as stream,
-        ):
-            yaml.safe_dump(description, stream, sort_keys=False)
+        with explained_writing(file), atomic_write(file) as unfinished:
+            unfinished.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
 
 
-def _own_version() -> str:
-    try:
-        return version("tripletlib")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "not installed"
-
-
-def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """What keeps a checkpoint's run from going on as the wanted one; empty where nothing does."""
     was, now = saved.get("model") or {}, wanted["model"]
     for name in {**was, **now}:
         if was.get(name) != now.get(name):
             shapes = f"was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
-            return [f"the network has other layers, first {name}: its shape {shapes}"]
+            return f"the network has other layers, first {name}: its shape {shapes}"
     data = saved.get("data")
     if not isinstance(data, dict) or "fingerprint" not in data:
-        return ["it does not say on which pictures (an earlier version made it)"]
+        return "it does not say on which pictures (an earlier version made it)"
     if data != wanted["data"]:
-        return [f"its training pictures or their labels were {data}, are {wanted['data']}"]
-    return [
+        return f"its training pictures or their labels were {data}, are {wanted['data']}"
+    return "; ".join(
         f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}"
         for key in sorted({*saved, *wanted})
         if saved.get(key) != wanted.get(key)
-    ]
+    )
 
 
 def fingerprint_of(images: np.ndarray, labels: np.ndarray) -> str:
@@ -213,26 +205,3 @@ def fingerprint_of(images: np.ndarray, labels: np.ndarray) -> str:
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.asarray(labels).astype("<i8").tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _only_writer(run_folder: Path) -> Iterator[None]:
-    """Holds the lock of a run's folder; it ends with this process, however that ends.
-
-    Raises:
-        CheckpointError: another process holds it; the message says which, and on which machine.
-    """
-    file = run_folder / ".writer"
-    with ExitStack() as held:
-        try:
-            with explained_writing(file):
-                run_folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(exclusive_lock(file))
-                file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        except BlockingIOError:
-            holder = file.read_text(encoding="utf-8") or "another process"
-            raise CheckpointError(
-                f"the run in {run_folder} is being written by {holder}; wait for its end, stop it, "
-                "or choose another run name"
-            ) from None
-        yield

@@ -21,7 +21,7 @@ MAXIMUM_STEPS, MAXIMUM_BATCH = 10_000_000, 65_536
 class TrainingSettings(Parameters):
     """Everything that decides how a training goes, apart from the network and the data.
 
-    The defaults are those of notebook 03's quick profile: a short training on drawn people.
+    The defaults are those of notebook 03's quick profile.
 
     Attributes:
         identities: P, identities in a batch.
@@ -72,9 +72,8 @@ class TrainingSettings(Parameters):
             )
         if self.batch_size > MAXIMUM_BATCH:
             raise ValueError(
-                f"identities: {self.identities} x images_per_identity: {self.images_per_identity} "
-                f"are {self.batch_size:,} images in a batch; write numbers whose product is at "
-                f"most {MAXIMUM_BATCH:,}"
+                f"identities x images_per_identity are {self.batch_size:,} images in a batch; "
+                f"write numbers whose product is at most {MAXIMUM_BATCH:,}"
             )
         return self
 

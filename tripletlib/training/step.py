@@ -1,8 +1,8 @@
 """One training step: model, optimiser, and the random sequences that choose the batches."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -24,32 +24,17 @@ from tripletlib.training.settings import LOSSES, TrainingSettings
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step tells the log.
-
-    Attributes:
-        loss: mean loss of the batch.
-        active_fraction: share of triplets that are not yet right, see `TripletResult`.
-        embeddings: the batch's, `[B, D]`, without gradient.
-    """
+    """What one step tells the log; the names are those of `History.record`."""
 
     loss: float
     active_fraction: float
-    embeddings: Tensor
+    embeddings: Tensor  # [B, D], without gradient
 
 
 class Trainer:
     """One run's model, optimiser and random sequences: all that a checkpoint must hold.
 
-    Args:
-        model: network from float images `[B, C, H, W]` to embeddings `[B, D]`; trained in place.
-        images: uint8 `[N, C, H, W]`.
-        labels: identity of each image, `[N]`.
-        settings: see `TrainingSettings`.
-        processes: those that share each batch.
-        fingerprint: stands for the content of images and labels.
-
-    Raises:
-        ValueError: too few identities, or a batch that cannot be dealt out evenly.
+    For the arguments see `fit`; `processes` are those that share each batch.
     """
 
     def __init__(
@@ -61,9 +46,8 @@ class Trainer:
         processes: Processes,
         fingerprint: str,
     ) -> None:
-        self.fingerprint = fingerprint
-        self.settings, self.model, self.steps_taken = settings, model, 0
-        self.processes = processes
+        self.model, self.settings, self.processes = model, settings, processes
+        self.fingerprint, self.steps_taken = fingerprint, 0
         if settings.batch_size % processes.count:
             raise ValueError(
                 f"identities x images_per_identity = {settings.batch_size} images cannot be dealt "
@@ -89,7 +73,8 @@ class Trainer:
         self.sampler = PKSampler(
             labels, settings.identities, settings.images_per_identity, settings.seed
         )
-        self.batches = _endless(self.sampler)
+        # Endless: an iterator over the sampler is one pass.
+        self.batches = chain.from_iterable(repeat(self.sampler))
         self.augmentation = torch.Generator().manual_seed(settings.seed)
 
     def take_step(self) -> StepResult:
@@ -119,7 +104,7 @@ class Trainer:
             "sampler": self.sampler.state_dict(),
             "augmentation": self.augmentation.get_state(),
             "random": torch.get_rng_state(),
-            "random_cuda": self._gpu_random().get_state() if self._on_gpu else None,
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self._on_gpu else None,
             "settings": self.description(),
         }
 
@@ -127,16 +112,20 @@ class Trainer:
         """Puts everything back to where it was behind `state["step"]`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._lay_out_moments()
+        # A checkpoint keeps the memory order of the device and precision that wrote it; the fused
+        # optimiser needs the moments in the order of their weights.
+        for weights, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(weights).copy_(moments[name])
         self.sampler.load_state_dict(state["sampler"])
         self.augmentation.set_state(state["augmentation"])
         torch.set_rng_state(state["random"])
         if self._on_gpu and state.get("random_cuda") is not None:  # none if begun on a CPU
-            self._gpu_random().set_state(state["random_cuda"])
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
         self.steps_taken = state["step"]
 
     def description(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
+        """What must be the same for a run to go on."""
         shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
         return {**self.settings.model_dump(), "data": self.data_description(), "model": shapes}
 
@@ -148,24 +137,9 @@ class Trainer:
             "fingerprint": self.fingerprint,
         }
 
-    def _lay_out_moments(self) -> None:
-        """Puts Adam's moments into the memory order of their weights.
-
-        A checkpoint keeps the order of the device and precision that wrote it. In another the fused
-        kernel would take moments for those of other weights on a CPU, and refuse them on a GPU.
-        """
-        for weights, moments in self.optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                moments[name] = torch.empty_like(weights).copy_(moments[name])
-
     @property
     def _on_gpu(self) -> bool:
         return self.device.type == "cuda"
-
-    def _gpu_random(self) -> torch.Generator:
-        """The generator that layers such as dropout draw from on a GPU."""
-        index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        return torch.cuda.default_generators[index]
 
     def _update(self, loss: Tensor) -> None:
         self.steps_taken += 1
@@ -175,8 +149,3 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-
-
-def _endless(sampler: PKSampler) -> Iterator[list[int]]:
-    while True:
-        yield from sampler
