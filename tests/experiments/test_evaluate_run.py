@@ -10,8 +10,8 @@ from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate
-from tripletlib.experiments import evaluate_run
-from tripletlib.experiments.evaluate_run import main, score_run, write_scores
+from tripletlib.experiments.commands import score
+from tripletlib.experiments.evaluate_run import score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_embeddings_before_and_after(trained):
 
 def test_each_augmentation_and_checkpoint_is_scored_for_itself(trained):
     scores = list(score_run(trained, ("5crops", "none"), progress="off"))
-    assert [score.tta for score in scores] == ["5crops", "5crops", "none", "none"]
+    assert [each.tta for each in scores] == ["5crops", "5crops", "none", "none"]
     assert tables(trained)[0].tta == "none"
     early = next(score_run(trained.replace(tta="none", checkpoint_step=4), progress="off"))
     assert early.step == 4
@@ -71,7 +71,7 @@ def test_each_augmentation_and_checkpoint_is_scored_for_itself(trained):
 
 
 def test_the_command_line_leaves_a_file_with_what_it_printed(trained, file, capsys):
-    assert main([str(file), "--tta", "none", "--k1", "5", "--k2", "2"]) == 0
+    assert score([str(file), "--tta", "none", "--k1", "5", "--k2", "2"]) == 0
     with (trained.folder / "scores.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["reranking"] for row in rows] == ["none", "5/2/0.3"]
@@ -82,15 +82,15 @@ def test_the_command_line_leaves_a_file_with_what_it_printed(trained, file, caps
 
 
 def test_what_is_wrong_is_said_in_one_line(file, capsys):
-    assert main([str(file)]) == 2  # never trained
+    assert score([str(file)]) == 2  # never trained
     assert "no usable checkpoint" in capsys.readouterr().err
-    assert main([str(file.with_name("03_missing.yaml"))]) == 2
+    assert score([str(file.with_name("03_missing.yaml"))]) == 2
     assert "03_missing.yaml" in capsys.readouterr().err
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(trained, monkeypatch):
     scores = list(score_run(trained, progress="off"))
-    (trained.folder / evaluate_run.FILE_NAME).mkdir()
+    (trained.folder / "scores.csv").mkdir()
     with pytest.raises(OSError, match=r"TRIPLETLIB_RUNS.*could not write: .*scores\.csv"):
         write_scores(scores, trained.folder)
 

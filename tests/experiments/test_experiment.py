@@ -273,8 +273,8 @@ def test_weights_are_for_pictures_of_their_size_and_say_if_they_know_not_of_whic
 
 def test_a_training_without_jupyter_needs_nothing_of_it(write):
     code = (
-        "import sys; from tripletlib.experiments.train import main\n"
-        f"assert main([{str(write())!r}, '--embed']) == 0\n"
+        "import sys; from tripletlib.experiments.commands import train\n"
+        f"assert train([{str(write())!r}, '--embed']) == 0\n"
         "top = {name.partition('.')[0] for name in sys.modules}\n"
         "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "
         "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'bqplot'}\n"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from papermill.cli import _resolve_type
 from tiny_experiment import TINY
 
-from tripletlib.experiments import Experiment, evaluate_run, open_retrieval, train
+from tripletlib.experiments import Experiment, commands, open_retrieval
 from tripletlib.publishing import runner
 from tripletlib.runtime import REPOSITORY, ParameterError
 
@@ -225,7 +225,7 @@ def test_what_is_read_means_the_same_everywhere(write, text, changed, monkeypatc
     wanted = with_defaults(changed)
     assert Experiment.from_file(file) == wanted
     monkeypatch.setattr(Experiment, "run", lambda experiment, embed: seen.append(experiment))
-    assert train.main([str(file)]) == 0
+    assert commands.train([str(file)]) == 0
     assert seen == [wanted]
     notebook, parameters = runner.read_parameters(file)
     assert notebook == NOTEBOOK
@@ -239,8 +239,8 @@ def test_what_is_refused_is_told_in_the_same_line_everywhere(write, text, line, 
     said = told(file)
     assert line in said
     for command in (
-        lambda: train.main([str(file)]),
-        lambda: evaluate_run.main([str(file)]),
+        lambda: commands.train([str(file)]),
+        lambda: commands.score([str(file)]),
         lambda: runner.main(["run", "--params", str(file)]),
     ):
         assert command() == 2
@@ -262,7 +262,7 @@ def test_what_is_no_text_is_refused(tmp_path, content, line):
 
 def test_what_is_no_file_is_refused(tmp_path, capsys):
     assert "cannot be read: Is a directory" in told(tmp_path)
-    assert train.main([str(tmp_path / "03_none.yaml")]) == 2
+    assert commands.train([str(tmp_path / "03_none.yaml")]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: there is no parameter file {tmp_path / '03_none.yaml'}; ")
     assert "03_synthetic_full.yaml" in said
@@ -401,7 +401,7 @@ def test_config_yaml_repeats_the_experiment(tmp_path):
     log = (ours.folder / "history.csv").read_bytes()
     for file in (ours.folder / "checkpoints").iterdir():
         file.unlink()
-    assert train.main([str(config)]) == 0
+    assert commands.train([str(config)]) == 0
     assert (ours.folder / "history.csv").read_bytes() == log
     assert Experiment.from_file(config) == ours
 

@@ -13,11 +13,11 @@ from tiny_experiment import TINY
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiments import retrieval
 from tripletlib.experiments import retrieval as pretrained
+from tripletlib.experiments.commands import ship
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import (
     WEIGHTS,
     load_pretrained,
-    main,
     open_retrieval,
     save_pretrained,
 )
@@ -97,7 +97,7 @@ def test_a_file_without_a_lunet_is_named(tmp_path, damage):
 
 def test_the_command_makes_weights_of_a_finished_run(tmp_path, trained, capsys):
     output = tmp_path / "tiny.safetensors"
-    assert main([str(trained), "--output", str(output)]) == 0
+    assert ship([str(trained), "--output", str(output)]) == 0
     assert "step 6" in capsys.readouterr().out
     model, description = load_pretrained(output)
     assert (description["step"], description["trained_with"]) == (6, "03_tiny.yaml")
@@ -105,7 +105,7 @@ def test_the_command_makes_weights_of_a_finished_run(tmp_path, trained, capsys):
 
 
 def test_the_command_without_a_run_says_what_to_do(tmp_path, capsys):
-    assert main([str(tmp_path / "missing.yaml")]) == 2
+    assert ship([str(tmp_path / "missing.yaml")]) == 2
     assert "missing.yaml" in capsys.readouterr().err
 
 

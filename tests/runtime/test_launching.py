@@ -18,11 +18,11 @@ from started import ONE_MACHINE, run_to_the_end, started, torchrun, wait_for
 from tiny_experiment import TINY
 
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.experiments import evaluate_run, experiment
-from tripletlib.experiments import train as command_line
+from tripletlib.experiments import commands, experiment
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.runtime import ProcessesFailed, current_processes, launch
-from tripletlib.training import History, TrainingInterrupted, checkpoint_steps, load_checkpoint
+from tripletlib.training import History, TrainingInterrupted, load_checkpoint
+from tripletlib.training.checkpoints import checkpoint_steps
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_two_processes_score_as_one_does(two_machines, roots):
     together = scores.read_text(encoding="utf-8")
     for table in (ours.folder / "embeddings").iterdir():
         table.unlink()
-    assert evaluate_run.main([str(file), *map(str, re_ranking)]) == 0
+    assert commands.score([str(file), *map(str, re_ranking)]) == 0
     assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
 
 
@@ -133,7 +133,7 @@ def test_the_command_line_starts_the_processes_itself(roots, monkeypatch):
     monkeypatch.setattr(experiment, "launch", lambda *arguments: started.append(arguments))
     file = roots / "03_more.yaml"
     file.write_text(yaml.safe_dump(TINY | {"processes": 2}), encoding="utf-8")
-    assert command_line.main([str(file), "--embed"]) == 0
+    assert commands.train([str(file), "--embed"]) == 0
     (((action, processes)),) = started
     assert (action.args, processes) == ((True,), 2)
 

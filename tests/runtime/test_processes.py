@@ -14,7 +14,8 @@ from started import ONE_MACHINE, run_to_the_end, torchrun
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.runtime import Processes
 from tripletlib.runtime.launching import agree_on_session
-from tripletlib.training import History, checkpoint_steps, load_checkpoint
+from tripletlib.training import History, load_checkpoint
+from tripletlib.training.checkpoints import checkpoint_steps
 
 TESTS = Path(__file__).parents[1]
 

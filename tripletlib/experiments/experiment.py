@@ -84,24 +84,15 @@ class Experiment(ExperimentSettings):
         callbacks: Sequence[Callable[[EpochReport], None]] = (),
         progress: Progress = "auto",
     ) -> History:
-        """Trains in the run folder, going on from a checkpoint if `resume` is set.
+        """Trains the model on the split in the run folder, going on from a checkpoint if it may.
 
-        With `processes` above 1 that many are started, which open the data set and make the
-        network themselves and embed query and gallery too; their lines are shown, callbacks are not
-        called. `model` gets the trained weights at the end.
-
-        Args:
-            model: trained in place.
-            training: the split to train on.
-            callbacks: see `fit`.
-            progress: see `fit`.
-
-        Returns:
-            The `History`.
+        With `processes` above 1 that many are started, which open the data set and make the network
+        themselves and embed query and gallery too; their lines are shown, callbacks are not called,
+        and `model` gets the trained weights at the end.
 
         Raises:
             CheckpointError: the run of `start_from` has no usable checkpoint, or another network.
-            ProcessesFailed: one of several processes died; for other errors see `fit`.
+            ProcessesFailed: one of several processes died; for the rest see `fit`.
         """
         if self.needs_launch:
             self._launch_training()
@@ -135,7 +126,7 @@ class Experiment(ExperimentSettings):
     def run(self, embed_afterwards: bool) -> None:
         """Opens the data set, makes the network, trains it, and embeds query and gallery if asked.
 
-        It starts `processes` processes, unless this is one of them. For what is raised see `train`.
+        For processes and errors see `train`.
         """
         if self.needs_launch:
             launch(partial(self.run, embed_afterwards), self.processes)
@@ -217,8 +208,8 @@ class Experiment(ExperimentSettings):
         Args:
             model: the network.
             images: uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes.
-            progress: see `tripletlib.progress`.
-            tta: test-time augmentation.
+            progress: see `fit`.
+            tta: test-time augmentation, see `embed`.
 
         Returns:
             Embeddings, float32 `[N, D]`.
@@ -233,15 +224,15 @@ class Experiment(ExperimentSettings):
     ) -> EmbeddingTable:
         """Embeds a split, or reads what an earlier call left in `embeddings/` of the run.
 
+        A saved table of other pictures, labels, weights or settings is made anew. Each process
+        embeds its share and gets the whole.
+
         Args:
             model: the network as it was after `step`.
-            split: query or gallery; each process embeds its share and gets the whole.
+            split: query or gallery.
             root: the data set's folder; the table's paths are relative to it.
             step: training step of the weights.
-            progress: see `tripletlib.progress`.
-
-        Returns:
-            The table. A saved one of other pictures, labels, weights or settings is made anew.
+            progress: see `fit`.
 
         Raises:
             OSError: the table cannot be written.

@@ -4,11 +4,9 @@ They come from a training's run folder, or from the LuNet that ships, which is t
 pedestrians that it has never seen, in the cameras that it knows.
 """
 
-import argparse
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -25,7 +22,6 @@ from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
 from tripletlib.runtime import Progress, atomic_write, choose_device, from_repository, run_folder
-from tripletlib.training import CheckpointError
 
 SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
 SHOWN_SIZE = (128, 64)  # pixels; larger than some networks take, so that a reader sees something
@@ -83,13 +79,11 @@ def open_retrieval(
             pedestrians.
         checkpoint_step: the run's checkpoint to embed with; 0 for the one that its parameters
             name, mostly the newest. The model that ships has one only.
-        tta: test-time augmentation of the model that ships, see `embed`; a run has its own in its
-            parameter file.
-        progress: see `tripletlib.progress`.
+        tta: test-time augmentation of the model that ships, see `embed`; a run has its own.
+        progress: see `fit`.
 
     Returns:
-        The `Retrieval`. A run's embeddings are read from its folder where they fit the checkpoint
-        and are made and saved there otherwise.
+        The `Retrieval`; embeddings that the run's folder has of this checkpoint are read there.
 
     Raises:
         CheckpointError: the run has no usable checkpoint, or not the one asked for.
@@ -183,7 +177,7 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
     return model.eval(), description
 
 
-def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> None:
+def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> Path:
     """Writes weights in half precision, and the running statistics as they are.
 
     Args:
@@ -191,6 +185,9 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathL
         description: see `load_pretrained`; it must suffice to make the same network again.
         file: a `.safetensors` file; its folder is made when missing. A relative path is meant from
             the repository.
+
+    Returns:
+        The file.
 
     Raises:
         OSError: it cannot be written; an earlier file is kept.
@@ -209,33 +206,4 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathL
         raise OSError(
             f"{file} could not be written ({error}); free disk space, or name another file"
         ) from error
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `tripletlib ship`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="tripletlib ship",
-        description="Make the weights that ship from a finished training.",
-    )
-    parser.add_argument("params", type=Path, help="the training's parameter file")
-    parser.add_argument("--output", type=Path, default=WEIGHTS, help="the file to write")
-    options = parser.parse_args(arguments)
-    try:
-        experiment = Experiment.from_file(options.params)
-        model = experiment.make_model()
-        step = experiment.load_weights(model)
-        description = {
-            "embedding_dim": experiment.embedding_dim,
-            "width": experiment.width,
-            "image_size": experiment.image_size,
-            "original": experiment.original_network,
-            "step": step,
-            "trained_with": options.params.name,
-            "torch": str(torch.__version__),
-        }
-        save_pretrained(model, description, options.output)
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.output}: step {step:,}")
-    return 0
+    return file

@@ -3,7 +3,6 @@
 from tripletlib.training.checkpoints import (
     CheckpointError,
     checkpoint_file,
-    checkpoint_steps,
     load_checkpoint,
 )
 from tripletlib.training.fit import (
@@ -13,7 +12,7 @@ from tripletlib.training.fit import (
     fit,
     seed_everything,
 )
-from tripletlib.training.history import COLUMNS, MEAN_LOSS_EVERY, PERCENTILES, History
+from tripletlib.training.history import MEAN_LOSS_EVERY, PERCENTILES, History
 from tripletlib.training.parameters import (
     Parameters,
     Real,
@@ -26,7 +25,6 @@ from tripletlib.training.run_folder import Resume
 from tripletlib.training.settings import MAXIMUM_STEPS, TrainingSettings
 
 __all__ = [
-    "COLUMNS",
     "MAXIMUM_STEPS",
     "MEAN_LOSS_EVERY",
     "PERCENTILES",
@@ -41,7 +39,6 @@ __all__ = [
     "TrainingSettings",
     "Whole",
     "checkpoint_file",
-    "checkpoint_steps",
     "fit",
     "load_checkpoint",
     "no_such_parameter",

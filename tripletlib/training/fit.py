@@ -44,23 +44,14 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a callback is told after each epoch.
+    """What a callback is told after each epoch; its text is the line that is printed."""
 
-    Attributes:
-        epoch: number of the epoch, from 1.
-        epochs: epochs in all; the last may be short.
-        step: steps taken so far.
-        model: the network as it is now, in training mode.
-        history: the log so far.
-        seconds: time since training began, callbacks included.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    model: nn.Module
-    history: History
-    seconds: float
+    epoch: int  # from 1
+    epochs: int  # in all; the last may be short
+    step: int  # steps taken so far
+    model: nn.Module  # as it is now, in training mode
+    history: History  # so far
+    seconds: float  # since training began, callbacks included
 
     def __str__(self) -> str:
         return (
@@ -97,7 +88,6 @@ class _EpochReporter:
         self._bar.close()
 
     def step_done(self, step: int, history: History) -> None:
-        """Notes a finished step; reports if an epoch ends with it."""
         self._bar.update()
         if step % MEAN_LOSS_EVERY == 0 and not self._collapse_noted:
             said = _collapse(history, self._margin)
@@ -165,9 +155,9 @@ def fit(
     In a process group all processes call it alike and train one network: P x K is the batch of all
     of them together. Only the first writes, reports and calls the callbacks.
 
-    On a CPU a resumed run ends with the same bits as one that was never stopped, if one process or
-    two began it and as many go on; other sums, and those on a GPU, are rounded in another order.
-    What torchrun starts again after a death goes on, whatever `resume` is.
+    On a CPU a resumed run of one process or two ends with the same bits as one that was never
+    stopped; other sums, and those on a GPU, are rounded in another order. What torchrun starts
+    again after a death goes on, whatever `resume` is.
 
     Args:
         model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
@@ -183,14 +173,11 @@ def fit(
         checkpoint_every: steps between two checkpoints, None for none; the last step has one too.
         resume: go on from the newest good checkpoint, if there is one; a finished run comes back at
             once. `"unfinished"`: replace a finished run by a new one. False: always begin anew.
-        parameters: what else decided the run, such as its data; noted in `config.yaml`.
-        first_weights: gives the network other weights to begin with; called by all processes, and
-            not when a run is resumed.
-        fingerprint: stands for the content of images and labels, such as that of a `Split`: a run
-            is only resumed with the same. Computed where it is left out.
-
-    Returns:
-        The `History`.
+        parameters: what else decided the run; noted in `config.yaml`.
+        first_weights: gives the network other weights to begin with; not called when a run is
+            resumed.
+        fingerprint: of images and labels, as a `Split` has it; a run is only resumed with the same.
+            Computed where it is left out.
 
     Raises:
         CheckpointError: a checkpoint cannot be written, or belongs to a run with other settings or
@@ -200,8 +187,7 @@ def fit(
         TrainingInterrupted: Ctrl-C, the notebook's stop button or SIGTERM; a `KeyboardInterrupt`.
             With checkpoints on, the steps taken are saved and `resume` goes on behind them.
         ValueError: images that do not fit the labels, too few identities, no valid triplet,
-            checkpoints without a run folder, another word for `resume`, a batch that does not
-            divide evenly among the processes.
+            checkpoints without a run folder, a batch that the processes cannot share evenly.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2.
@@ -226,15 +212,13 @@ def fit(
         with History(folder, rows=rows) as history, reporter, StopRequest() as stop:
             for step in range(trainer.steps_taken + 1, settings.steps + 1):
                 rate, result = settings.learning_rate_at(step), trainer.take_step()
-                if not math.isfinite(result.loss):
+                if not math.isfinite(result["loss"]):
                     raise NonFiniteLossError(
-                        f"the loss is {result.loss} at step {step} (learning rate {rate:.2e}); "
+                        f"the loss is {result['loss']} at step {step} (learning rate {rate:.2e}); "
                         f"{keeper.last_checkpoint()}. Lower learning_rate, or look for NaN and "
                         "infinite values in the network's output"
                     )
-                history.record(
-                    step=step, learning_rate=rate, metric=settings.metric, **vars(result)
-                )
+                history.record(step=step, learning_rate=rate, metric=settings.metric, **result)
                 if processes.is_first:
                     reporter.step_done(step, history)
                 # Read once, and agreed on: a Ctrl-C behind this line waits for a step.

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 class History:
-    """The log of a training run, in memory and, given a folder, on disk.
+    """The log of a training, in memory and, given a folder, on disk.
 
     Columns: `step`, `learning_rate`, `loss` and `active_fraction` at every step; `mean_loss_100`,
     the mean loss of the last 100 steps, at every 100th; at every 10th step the 0, 5, 50, 95 and 100
@@ -35,8 +35,8 @@ class History:
     and NaN in memory.
 
     Args:
-        folder: run folder for `history.csv` and `tensorboard/`; a relative one is meant from the
-            repository. None writes nothing.
+        folder: run folder for `history.csv` and `tensorboard/`, a relative one from the repository;
+            None writes nothing.
         rows: the log so far, as `rows` gave it; what the files hold beyond it is removed.
 
     Raises:
@@ -91,9 +91,6 @@ class History:
     def load(cls, folder: str | PathLike[str]) -> Self:
         """Reads `history.csv` of a run folder, also while another process trains there.
 
-        Args:
-            folder: the run folder; a relative path is meant from the repository.
-
         Raises:
             FileNotFoundError: the folder has none.
             ValueError: the file has other columns, or is damaged.
@@ -141,16 +138,7 @@ class History:
         embeddings: Tensor,
         metric: Metric = "euclidean",
     ) -> None:
-        """Adds one step.
-
-        Args:
-            step: number of the step, from 1.
-            learning_rate: the rate the step was taken with.
-            loss: the batch's loss.
-            active_fraction: share of active triplets.
-            embeddings: the batch's, `[B, D]`; looked at in every 10th step only.
-            metric: distance for the percentiles.
-        """
+        """Adds one step, counted from 1; the batch's `[B, D]` embeddings give the percentiles."""
         row = dict.fromkeys(COLUMNS, np.nan)
         row |= {"step": step, "learning_rate": learning_rate, "loss": loss}
         row["active_fraction"] = active_fraction
@@ -197,18 +185,14 @@ def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:
     each_pair_once = torch.ones_like(distances, dtype=torch.bool).triu(1)
     values = embeddings.float()
     spreads = {"norm": values.norm(dim=1), "entry": values, "distance": distances[each_pair_once]}
-    return {
-        f"{name}_p{percent}": value
-        for name, spread in spreads.items()
-        for percent, value in zip(PERCENTILES, _percentiles(spread), strict=True)
-    }
-
-
-def _percentiles(values: Tensor) -> list[float]:
-    # torch.quantile refuses more than 16 million values, which the pairs of 5,793 images are.
-    ordered = values.flatten().sort().values
-    ranks = [round(percent / 100 * (len(ordered) - 1)) for percent in PERCENTILES]
-    return ordered[ranks].tolist()
+    found = {}
+    for name, spread in spreads.items():
+        # torch.quantile refuses more than 16 million values, which the pairs of 5,793 images are.
+        ordered = spread.flatten().sort().values
+        ranks = [round(percent / 100 * (len(ordered) - 1)) for percent in PERCENTILES]
+        values_at = zip(PERCENTILES, ordered[ranks].tolist(), strict=True)
+        found |= {f"{name}_p{percent}": value for percent, value in values_at}
+    return found
 
 
 def _cells(row: list[float]) -> list[float | str]:

@@ -85,24 +85,14 @@ def _in_one_line(error: ValidationError, values: Mapping[str, Any], kind: type[B
 
 
 def no_such_parameter(name: str, known: Iterable[str]) -> str:
-    """Says that there is no such parameter, and which one may be meant.
-
-    Example:
-        >>> no_such_parameter("lerning_rate", ["steps", "learning_rate"])
-        'lerning_rate is no parameter here; did you mean learning_rate?'
-    """
+    """Says that there is no such parameter, and which one may be meant."""
     near = difflib.get_close_matches(name, known := list(known), 1)
     hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
     return f"{name if name.isprintable() else repr(name)} is no parameter here; {hint}"
 
 
 def spelled(value: object) -> str:
-    """A value in one short line, as a parameter file spells it.
-
-    Example:
-        >>> spelled(True), spelled(None), spelled("two words")
-        ('true', 'null', "'two words'")
-    """
+    """A value in one short line, as a parameter file spells it."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     text = " ".join(repr(value).split())
@@ -152,10 +142,6 @@ def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
 
     Raises:
         ParameterError: the file is missing or unreadable, or says something that it may not mean.
-
-    Example:
-        >>> sorted(read_parameter_file(PARAMETER_FILES / "05_market1501.yaml"))
-        ['run_name', 'trained_with']
     """
     path = PARAMETER_FILES / file
     path = path if path.is_file() else from_repository(file)

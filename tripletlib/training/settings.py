@@ -30,7 +30,7 @@ class TrainingSettings(Parameters):
         margin: the hinge's margin, or `"soft"`.
         metric: distance in the loss, see `pairwise_distances`.
         learning_rate: Adam's rate e0 before the decay.
-        decay_start: t0, last step at the full rate; 0 for a constant rate.
+        decay_start: t0, the last step at the full rate; 0 for a constant rate.
         decay_end: t1, the step at which the rate has fallen to a thousandth.
         beta1_in_decay: Adam's beta1 once the decay has begun (0.9 before).
         augment: enlarge, crop and flip each batch at random, see `random_crop_flip`.
@@ -83,18 +83,12 @@ class TrainingSettings(Parameters):
         return self.identities * self.images_per_identity
 
     def learning_rate_at(self, step: int) -> float:
-        """e(t) = e0 up to t0, then e0 * 0.001^((t - t0) / (t1 - t0)); constant behind t1.
-
-        Example:
-            >>> settings = TrainingSettings(learning_rate=1e-3, decay_start=15000, decay_end=25000)
-            >>> [f"{settings.learning_rate_at(t):.1e}" for t in (15000, 20000, 25000)]
-            ['1.0e-03', '3.2e-05', '1.0e-06']
-        """
+        """e(t) = e0 up to t0, then e0 * 0.001^((t - t0) / (t1 - t0)); constant behind t1."""
         if not self.decay_start or step <= self.decay_start:
             return self.learning_rate
         share = (step - self.decay_start) / (self.decay_end - self.decay_start)
         return self.learning_rate * 0.001 ** min(share, 1)
 
     def beta1_at(self, step: int) -> float:
-        """Adam's beta1 for a step: 0.9, and `beta1_in_decay` behind `decay_start`."""
+        """Adam's beta1: 0.9, and `beta1_in_decay` behind `decay_start`."""
         return self.beta1_in_decay if 0 < self.decay_start < step else 0.9

@@ -1,7 +1,6 @@
 """One training step: model, optimiser, and the random sequences that choose the batches."""
 
 import math
-from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
@@ -20,15 +19,6 @@ from tripletlib.runtime import (
 )
 from tripletlib.sampling import PKSampler
 from tripletlib.training.settings import LOSSES, TrainingSettings
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step tells the log; the names are those of `History.record`."""
-
-    loss: float
-    active_fraction: float
-    embeddings: Tensor  # [B, D], without gradient
 
 
 class Trainer:
@@ -77,8 +67,11 @@ class Trainer:
         self.batches = chain.from_iterable(repeat(self.sampler))
         self.augmentation = torch.Generator().manual_seed(settings.seed)
 
-    def take_step(self) -> StepResult:
-        """Draws a batch and follows its gradient; a loss that is not finite changes nothing."""
+    def take_step(self) -> dict[str, Any]:
+        """Draws a batch and follows its gradient; a loss that is not finite changes nothing.
+
+        Loss, active fraction and embeddings are returned under the names of `History.record`.
+        """
         indices = torch.tensor(next(self.batches), device=self.device)  # [B], alike everywhere
         batch = to_unit_interval(self.images[indices[self.share]], self.device)
         if self.settings.augment:
@@ -94,17 +87,19 @@ class Trainer:
         loss, active_fraction = result.loss.item(), result.active_fraction.item()
         if math.isfinite(loss):
             self._update(result.loss)
-        return StepResult(loss, active_fraction, embeddings.detach())
+        embeddings = embeddings.detach()
+        return {"loss": loss, "active_fraction": active_fraction, "embeddings": embeddings}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: tensors, numbers and text, nothing that must be executed."""
+        on_gpu = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "augmentation": self.augmentation.get_state(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self._on_gpu else None,
+            "random_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
             "settings": self.description(),
         }
 
@@ -120,7 +115,7 @@ class Trainer:
         self.sampler.load_state_dict(state["sampler"])
         self.augmentation.set_state(state["augmentation"])
         torch.set_rng_state(state["random"])
-        if self._on_gpu and state.get("random_cuda") is not None:  # none if begun on a CPU
+        if self.device.type == "cuda" and state["random_cuda"] is not None:  # None if of a CPU
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         self.steps_taken = state["step"]
 
@@ -136,10 +131,6 @@ class Trainer:
             "identities": int(self.labels.unique().numel()),
             "fingerprint": self.fingerprint,
         }
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.type == "cuda"
 
     def _update(self, loss: Tensor) -> None:
         self.steps_taken += 1
