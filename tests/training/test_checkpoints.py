@@ -65,7 +65,8 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path, damage, caplog):
 
 
 def test_stray_files_beside_the_checkpoints_change_nothing(tmp_path, caplog):
-    file = save_checkpoint(tmp_path, 2, state())
+    save_checkpoint(tmp_path, 2, state())
+    file = checkpoint_file(tmp_path, 2)
     names = "step_00000002 (copy).pt", "step_final.pt", "._step_00000002.pt", "step_9.pt", "x.pt"
     for name in (*names, "step_000000003.pt"):
         (tmp_path / name).write_bytes(file.read_bytes())
@@ -90,7 +91,8 @@ def test_a_readable_file_that_is_no_checkpoint_gives_way(tmp_path, foreign, capl
 
 def test_where_all_are_damaged_the_way_out_is_named(tmp_path):
     for step in (10, 20):
-        empty(save_checkpoint(tmp_path, step, state()))
+        save_checkpoint(tmp_path, step, state())
+        empty(checkpoint_file(tmp_path, step))
     with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints .*resume: false"):
         load_checkpoint(tmp_path)
 
@@ -155,5 +157,5 @@ def test_a_half_written_file_is_never_a_checkpoint(tmp_path):
 
 
 def test_the_file_is_an_archive_with_checksums(tmp_path):
-    file = save_checkpoint(tmp_path, 10, state())
-    assert zipfile.ZipFile(file).testzip() is None
+    save_checkpoint(tmp_path, 10, state())
+    assert zipfile.ZipFile(checkpoint_file(tmp_path, 10)).testzip() is None

@@ -59,11 +59,7 @@ class Experiment(ExperimentSettings):
         return TrainingSettings(**self.model_dump(include=set(TrainingSettings.model_fields)))
 
     def open_dataset(self, progress: Progress = "auto") -> ReidDataset:
-        """Opens the data set; draws it first if it is the synthetic one.
-
-        Raises:
-            ParameterError: there is no such data set.
-        """
+        """Opens the data set; draws it first if it is the synthetic one."""
         read = from_folders if self.dataset == "folders" else Market1501
         try:
             if self.dataset == "synthetic":
@@ -94,7 +90,7 @@ class Experiment(ExperimentSettings):
             CheckpointError: the run of `start_from` has no usable checkpoint, or another network.
             ProcessesFailed: one of several processes died; for the rest see `fit`.
         """
-        if self.needs_launch:
+        if self._needs_launch:
             self._launch_training()
             self.replace(checkpoint_step=0).load_weights(model)
             model.eval()
@@ -119,16 +115,13 @@ class Experiment(ExperimentSettings):
         )
 
     @property
-    def needs_launch(self) -> bool:
+    def _needs_launch(self) -> bool:
         """Whether several processes are wanted and this is not one of them."""
         return self.processes > 1 and not started_by_torchrun() and current_processes().count == 1
 
     def run(self, embed_afterwards: bool) -> None:
-        """Opens the data set, makes the network, trains it, and embeds query and gallery if asked.
-
-        For processes and errors see `train`.
-        """
-        if self.needs_launch:
+        """Opens the data set, trains a new network, and embeds query and gallery if asked."""
+        if self._needs_launch:
             launch(partial(self.run, embed_afterwards), self.processes)
             return
         processes = current_processes()
@@ -184,9 +177,8 @@ class Experiment(ExperimentSettings):
                 "made it): its weights are used, but it cannot be resumed",
                 self.folder,
             )
-        trained_on = tuple(data.get("images", ()))[2:]
-        if trained_on and trained_on != self.image_size:
-            height, width = trained_on
+        _, _, height, width = data.get("images") or (0, 0, *self.image_size)
+        if (height, width) != self.image_size:
             raise CheckpointError(
                 f"the run in {self.folder} was trained on pictures of height x width {height} x "
                 f"{width}; write image_height: {height} and image_width: {width} in place of "
@@ -205,14 +197,7 @@ class Experiment(ExperimentSettings):
         A network that has learnt by cosines gives rows of length 1, which the Euclidean distance
         ranks as the cosine does.
 
-        Args:
-            model: the network.
-            images: uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes.
-            progress: see `fit`.
-            tta: test-time augmentation, see `embed`.
-
-        Returns:
-            Embeddings, float32 `[N, D]`.
+        uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes, become float32 `[N, D]`.
         """
         embeddings = embed(model, images, 256, tta or self.tta, self.precision, progress)
         if self.metric != "cosine":
@@ -249,17 +234,9 @@ class Experiment(ExperimentSettings):
         if saved is not None:
             return saved
         mine = split.images[processes.share(len(split))]
-        parts = processes.from_all(  # there may be fewer pictures than processes
-            lambda: [self.embed(model, mine, progress)] if len(mine) else []
-        )
-        table = EmbeddingTable(
-            np.concatenate([part for found in parts for part in found]),
-            split.pids,
-            split.camids,
-            np.array(paths),
-            step,
-            **made_by,
-            content=content,
-        )
+        none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
+        parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
+        labels = split.pids, split.camids, np.array(paths)
+        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
         processes.from_first(lambda: table.save(file))
         return table

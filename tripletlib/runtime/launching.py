@@ -45,11 +45,9 @@ def started_by_torchrun() -> bool:
 def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
     """Joins the processes that were started together, and leaves them at a good end.
 
-    With GPUs each process takes the one of its `LOCAL_RANK`; tensors travel by NCCL there, by Gloo
-    between CPUs. A process that nobody else was started with joins nobody.
-
-    Args:
-        store: where the processes find each other; None for torchrun's, if it started this one.
+    They find each other in the store, or in torchrun's if it started them; otherwise this process
+    stays alone. With GPUs each takes the one of its `LOCAL_RANK`; tensors travel by NCCL there, by
+    Gloo between CPUs.
     """
     global _current
     if store is None and not started_by_torchrun():
@@ -80,9 +78,8 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
 def agree_on_session(store: dist.Store, rank: int, count: int) -> str:
     """A name that all processes started together know, and none that was started earlier had.
 
-    torchrun's store keeps the addresses of the dead for those that it starts again (in PyTorch 2.15
-    too); a new name in front of all keys hides them. The first process proposes it and publishes
-    whose answers it got; another takes it if its own answer is among them.
+    In front of all keys it hides what torchrun's store keeps of the dead (in PyTorch 2.15 too). The
+    first process publishes whose answers it got; another waits for its own among them.
     """
     own = uuid.uuid4().hex
     if rank == 0:
@@ -102,9 +99,8 @@ def agree_on_session(store: dist.Store, rank: int, count: int) -> str:
 def launch(action: Callable[[], object], processes: int) -> None:
     """Runs an action in several new processes of this machine, as one process group.
 
-    They find each other through a file and talk over the loopback device only. Ctrl-C, the
-    notebook's stop button and SIGTERM are handed on to them, and the death of this process stops
-    them too: a training then writes a checkpoint and ends.
+    They find each other through a file and talk over the loopback device only. Ctrl-C, SIGTERM and
+    the death of this process reach them: a training then writes a checkpoint and ends.
 
     Args:
         action: called in each of them; pickle must be able to carry it there.

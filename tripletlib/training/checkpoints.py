@@ -24,16 +24,13 @@ class CheckpointError(RuntimeError):
         return [f"error: {self}"]  # IPython shows this in place of the frames
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     """Writes a checkpoint such as `step_00000100.pt` atomically, and waits until it is on the disk.
 
     Args:
         folder: the run's `checkpoints/`, made when missing.
         step: steps taken.
         state: tensors, numbers, strings, and lists and dictionaries of them.
-
-    Returns:
-        The file.
 
     Raises:
         CheckpointError: the disk is full or cannot be written. Earlier checkpoints stay whole.
@@ -50,22 +47,18 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
         raise CheckpointError(
             f"checkpoint {file} could not be written ({error}); earlier checkpoints are untouched"
         ) from error
-    return file
 
 
 def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dict[str, Any]:
-    """Reads one checkpoint, by default the newest that is whole.
+    """Reads what one checkpoint holds and its `step`, by default of the newest that is whole.
 
     Only tensors and plain values are read (`weights_only=True`): a file from a stranger can hold
     wrong weights but cannot run code.
 
     Args:
         folder: the run's `checkpoints/`; a relative path is meant from the repository.
-        step: the one to load; None for the newest good one, damaged newer ones are passed over with
+        step: the one to load; None for the newest good one: damaged newer ones are passed over with
             a notice.
-
-    Returns:
-        What was saved, and `step`.
 
     Raises:
         CheckpointError: there is none, or the one asked for is missing or damaged.

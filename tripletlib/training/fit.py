@@ -5,13 +5,14 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from tripletlib.losses import Margin
 from tripletlib.runtime import (
@@ -61,49 +62,37 @@ class EpochReport:
         )
 
 
+@dataclass
 class _EpochReporter:
-    """Drives the bar, the epoch lines and the callbacks; for the arguments see `fit`."""
+    """Drives the bar, the epoch lines and the callbacks."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        callbacks: Sequence[Callable[[EpochReport], None]],
-        progress: Progress,
-    ) -> None:
-        self._model, self._callbacks, settings = trainer.model, callbacks, trainer.settings
-        self._steps, self._margin, self._collapse_noted = settings.steps, settings.margin, False
-        self._per_epoch = settings.steps_per_epoch or math.ceil(
-            len(trainer.labels) / settings.batch_size
-        )
-        self._lines = resolve_progress(progress) == "lines"
-        self._bar = progress_bar(
-            settings.steps, "step", progress, desc="training", initial=trainer.steps_taken
-        )
-        self._start = time.perf_counter()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
+    trainer: Trainer
+    callbacks: Sequence[Callable[[EpochReport], None]]
+    lines: bool
+    bar: tqdm
+    start: float = field(default_factory=time.perf_counter)
+    collapse_noted: bool = False
 
     def step_done(self, step: int, history: History) -> None:
-        self._bar.update()
-        if step % MEAN_LOSS_EVERY == 0 and not self._collapse_noted:
-            said = _collapse(history, self._margin)
-            self._collapse_noted = bool(said)
+        settings = self.trainer.settings
+        self.bar.update()
+        if step % MEAN_LOSS_EVERY == 0 and not self.collapse_noted:
+            said = _collapse(history, settings.margin)
+            self.collapse_noted = bool(said)
             if said:
-                self._bar.write(said)
-        if step % self._per_epoch and step != self._steps:
+                self.bar.write(said)
+        one_look = math.ceil(len(self.trainer.labels) / settings.batch_size)
+        per_epoch = settings.steps_per_epoch or one_look
+        if step % per_epoch and step != settings.steps:
             return
-        epoch, epochs = (math.ceil(steps / self._per_epoch) for steps in (step, self._steps))
-        seconds = time.perf_counter() - self._start
-        report = EpochReport(epoch, epochs, step, self._model, history, seconds)
-        self._bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
-        if self._lines:
+        epoch, epochs = (math.ceil(steps / per_epoch) for steps in (step, settings.steps))
+        seconds = time.perf_counter() - self.start
+        report = EpochReport(epoch, epochs, step, self.trainer.model, history, seconds)
+        self.bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
+        if self.lines:
             with suppress(BrokenPipeError):  # the reading process has died
                 print(report, flush=True)
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             callback(report)
 
 
@@ -208,9 +197,11 @@ def fit(
             first_weights()
         if not processes.is_first:
             folder, progress = None, "off"
-        reporter = _EpochReporter(trainer, callbacks, progress)
-        with History(folder, rows=rows) as history, reporter, StopRequest() as stop:
-            for step in range(trainer.steps_taken + 1, settings.steps + 1):
+        done = trainer.steps_taken
+        bar = progress_bar(settings.steps, "step", progress, desc="training", initial=done)
+        reporter = _EpochReporter(trainer, callbacks, resolve_progress(progress) == "lines", bar)
+        with History(folder, rows=rows) as history, bar, StopRequest() as stop:
+            for step in range(done + 1, settings.steps + 1):
                 rate, result = settings.learning_rate_at(step), trainer.take_step()
                 if not math.isfinite(result["loss"]):
                     raise NonFiniteLossError(

@@ -34,13 +34,12 @@ Resume = bool | Literal["unfinished"]
 class RunKeeper:
     """Writes a run's settings and checkpoints, and brings a stopped run back.
 
-    Used in a `with` block: from `prepare` to its end nobody else can write the run's folder. For
-    the fields see `fit`; `every` is its `checkpoint_every`.
+    From `prepare` to the end of its `with` block nobody else can write the run's folder.
     """
 
     trainer: Trainer
     run_folder: Path | None
-    every: int | None
+    every: int | None  # the `checkpoint_every` of `fit`, where the others are explained too
     resume: Resume
     parameters: Mapping[str, Any] | None
 
