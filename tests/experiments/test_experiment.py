@@ -271,6 +271,28 @@ def test_weights_are_for_pictures_of_their_size_and_say_if_they_know_not_of_whic
     assert "does not say on which pictures it was trained" in caplog.text
 
 
+@pytest.mark.parametrize("images", [None, 5, [36, 3], [36, 3, 32], "32 x 16"])
+def test_odd_words_about_the_pictures_are_none(images):
+    ours = Experiment(**TINY)
+    ours.train(ours.make_model(), ours.open_dataset("off").train, progress="off")
+    file = checkpoint_file(ours.folder / "checkpoints", 6)
+    state = torch.load(file, weights_only=True)
+    state["settings"]["data"]["images"] = images
+    torch.save(state, file)
+    assert ours.load_weights(ours.make_model()) == 6
+
+
+def test_weights_of_another_metric_are_refused_but_may_be_begun_with():
+    ours = Experiment(**TINY)
+    training = ours.open_dataset("off").train
+    ours.train(ours.make_model(), training, progress="off")
+    other = ours.replace(metric="cosine")
+    with pytest.raises(CheckpointError, match="metric: euclidean; write that in place of cosine"):
+        other.load_weights(other.make_model())
+    second = other.replace(run_name="second", start_from="tiny")
+    assert len(second.train(second.make_model(), training, progress="off")) == 6
+
+
 def test_a_training_without_jupyter_needs_nothing_of_it(write):
     code = (
         "import sys; from tripletlib.experiments.commands import train\n"

@@ -262,10 +262,25 @@ def test_what_is_no_text_is_refused(tmp_path, content, line):
 
 def test_what_is_no_file_is_refused(tmp_path, capsys):
     assert "cannot be read: Is a directory" in told(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yaml")  # reading it would wait for ever
+    assert "it is no file" in told(tmp_path / "pipe.yaml")
     assert commands.train([str(tmp_path / "03_none.yaml")]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: there is no parameter file {tmp_path / '03_none.yaml'}; ")
     assert "03_synthetic_full.yaml" in said
+
+
+def test_a_file_is_found_by_name_from_home_and_from_the_repository(tmp_path, monkeypatch):
+    (tmp_path / "03_mine.yaml").write_text("run_name: mine", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wanted = with_defaults({"run_name": "mine"})
+    for path in ("~/03_mine.yaml", Path("~/03_mine.yaml"), tmp_path / "03_mine.yaml"):
+        assert Experiment.from_file(path) == wanted
+    named = Experiment.from_file("03_synthetic_full.yaml")
+    assert Experiment.from_file("notebooks/params/03_synthetic_full.yaml") == named
+    with pytest.raises(ParameterError, match=rf"no parameter file {REPOSITORY}/03_mine\.yaml"):
+        Experiment.from_file("03_mine.yaml")  # not from the working directory
 
 
 def test_there_are_at_least_sixty_odd_files():

@@ -1,6 +1,7 @@
 """Embedded queries and gallery: from a run folder, or from the network that ships."""
 
 import errno
+import hashlib
 import os
 
 import numpy as np
@@ -73,14 +74,36 @@ def test_weights_that_cannot_be_written_leave_the_earlier_file(tmp_path, monkeyp
     monkeypatch.setattr(pretrained, "save_file", write_a_part)
     with pytest.raises(OSError, match=r"weights\.safetensors could not be written.*name another"):
         save_pretrained(small_model(), SMALL, file)
-    assert [left.name for left in tmp_path.iterdir()] == ["weights.safetensors"]
+    names = sorted(left.name for left in tmp_path.iterdir())
+    assert names == ["weights.safetensors", "weights.safetensors.sha256"]
     assert load_pretrained(file)[1] == SMALL
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_pretrained(small_model(), SMALL, file)
+    whole = file.read_bytes()
+    for place in np.linspace(0, len(whole) - 1, 40).astype(int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"weights\.safetensors is damaged.*git checkout"):
+            load_pretrained(file)
+    file.write_bytes(whole)
+    assert load_pretrained(file)[1] == SMALL
+
+
+def test_what_ships_has_its_hash_beside_it():
+    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    written = WEIGHTS.with_name("lunet_synthetic.safetensors.sha256").read_text(encoding="utf-8")
+    assert written == f"{digest}  lunet_synthetic.safetensors\n"
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "foreign", "other network"])
 def test_a_file_without_a_lunet_is_named(tmp_path, damage):
     file = tmp_path / "weights.safetensors"
     save_pretrained(small_model(), SMALL, file)
+    (tmp_path / "weights.safetensors.sha256").unlink()
     if damage == "text":
         file.write_text("weights")
     elif damage == "cut":
@@ -88,11 +111,14 @@ def test_a_file_without_a_lunet_is_named(tmp_path, damage):
     elif damage == "foreign":
         save_file({"a": torch.zeros(1)}, file)
     else:
-        save_pretrained(small_model(), SMALL | {"width": 0.2}, file)
+        save_pretrained(small_model(), SMALL | {"width": 0.2}, file)  # its hash is right
     with pytest.raises(ValueError, match=r"weights\.safetensors does not hold a LuNet"):
         load_pretrained(file)
     with pytest.raises(FileNotFoundError):
         load_pretrained(tmp_path / "nothing.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(ValueError, match="is no file"):
+        load_pretrained(tmp_path / "pipe.safetensors")
 
 
 def test_the_command_makes_weights_of_a_finished_run(tmp_path, trained, capsys):
@@ -141,8 +167,18 @@ def test_an_unknown_parameter_file_is_named():
         open_retrieval("03_none")
 
 
+def test_weights_are_found_from_home_and_from_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert save_pretrained(small_model(), SMALL, "~/small.safetensors").parent == tmp_path
+    for file in ("~/small.safetensors", tmp_path / "small.safetensors"):
+        assert load_pretrained(file)[1] == SMALL
+    relative = "tripletlib/experiments/weights/lunet_synthetic.safetensors"
+    monkeypatch.chdir(tmp_path)
+    assert load_pretrained(relative)[1] == load_pretrained()[1]
+
+
 def test_a_run_is_opened_by_its_name(trained):
-    by_file, by_name = (open_retrieval(name, progress="off") for name in (str(trained), "tiny"))
+    by_file, by_name = (open_retrieval(name, progress="off") for name in (trained, "tiny"))
     np.testing.assert_array_equal(by_file.query.embeddings, by_name.query.embeddings)
 
 

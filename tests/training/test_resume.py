@@ -411,6 +411,51 @@ def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path):
         train(tmp_path, steps=10)
 
 
+@pytest.mark.parametrize(
+    ("settings_or_log", "said"),
+    [
+        ({"settings": {"steps": "many", "model": [1]}}, "does not say on which pictures|layers"),
+        ({"settings": {}}, "does not say on which pictures|layers"),
+        ({"history": torch.zeros(3, 2)}, r"its log has the shape \[3, 2\]"),
+        ({"history": "lost"}, "does not fit this training"),
+        ({"optimizer": {"state": {}}}, "does not fit this training"),
+    ],
+)
+def test_a_checkpoint_with_odd_parts_is_named(tmp_path, settings_or_log, said):
+    train(tmp_path, steps=10)
+    file = checkpoint_file(tmp_path / "checkpoints", 10)
+    torch.save(torch.load(file, weights_only=True) | settings_or_log, file)
+    with pytest.raises(CheckpointError, match=said):
+        train(tmp_path, steps=10)
+
+
+def test_scores_of_an_earlier_run_do_not_stay(tmp_path):
+    train(tmp_path, steps=10)
+    (tmp_path / "scores.csv").write_text("step,map")
+    train(tmp_path, steps=10)
+    assert (tmp_path / "scores.csv").exists()
+    train(tmp_path, steps=10, resume=False)
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["embeddings", "embeddings/query.npz", "history.csv", "tensorboard", "config.yaml", ".writer"],
+)
+def test_what_lies_in_the_place_of_a_file_or_folder_is_named(tmp_path, name):
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    if name in ("embeddings", "tensorboard"):
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "mine").touch()
+    with pytest.raises(OSError, match=r"move away|make the folder writable") as caught:
+        train(tmp_path, steps=10)
+    assert str(place) in str(caught.value)
+    assert place.exists()
+
+
 @pytest.mark.parametrize("name", [".", "checkpoints"])
 def test_a_file_in_the_folders_place_is_named_before_the_training(tmp_path, name):
     (tmp_path / "run").mkdir()

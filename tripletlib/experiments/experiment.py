@@ -98,7 +98,7 @@ class Experiment(ExperimentSettings):
         first_weights = None
         if self.start_from:
             earlier = self.replace(run_name=self.start_from, checkpoint_step=0)
-            first_weights = partial(earlier.load_weights, model)
+            first_weights = partial(earlier.load_weights, model, other_metric=True)
         return fit(
             model,
             current_processes().in_turn(lambda: training.images),  # decoded once a machine
@@ -147,17 +147,24 @@ class Experiment(ExperimentSettings):
             # Hours of training are not lost with it: embedding can be done alone.
             warnings.warn(f"the training is finished, the embedding is not: {error}", stacklevel=3)
 
-    def load_weights(self, model: LuNet) -> int:
+    def load_weights(self, model: LuNet, other_metric: bool = False) -> int:
         """Loads the weights of the checkpoint that `checkpoint_step` names; returns its step.
 
         Raises:
             CheckpointError: there is none, the one asked for is missing or damaged, or the run
-                trained another network or on pictures of another size.
+                trained another network, on pictures of another size or, unless `other_metric`
+                allows it, with another metric.
         """
         folder = self.folder / "checkpoints"
 
         def read() -> tuple[dict[str, Tensor], int]:
             state = load_checkpoint(folder, self.checkpoint_step or None)
+            metric = state["settings"].get("metric", self.metric)
+            if metric != self.metric and not other_metric:
+                raise CheckpointError(
+                    f"the run in {self.folder} was trained with metric: {metric}; write that in "
+                    f"place of {self.metric}"
+                )
             self._check_data(state["settings"].get("data"))
             return state["model"], state["step"]
 
@@ -177,7 +184,10 @@ class Experiment(ExperimentSettings):
                 "made it): its weights are used, but it cannot be resumed",
                 self.folder,
             )
-        _, _, height, width = data.get("images") or (0, 0, *self.image_size)
+        images = data.get("images")
+        height, width = (
+            images[2:] if isinstance(images, list) and len(images) == 4 else self.image_size
+        )
         if (height, width) != self.image_size:
             raise CheckpointError(
                 f"the run in {self.folder} was trained on pictures of height x width {height} x "

@@ -127,8 +127,7 @@ def _shipped_experiment(
 ) -> Experiment:
     """Draws the people to be found; the run folder only keeps their embeddings."""
     height, width = description["image_size"]
-    weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
-    root = "synthetic_shipped"
+    root, weights = "synthetic_shipped", _hash(WEIGHTS)[:8]
     write_synthetic_market(
         root, SHIPPED_IDENTITIES, seed=SHIPPED_SEED, progress=progress, camera_seed=0
     )
@@ -147,7 +146,7 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
 
     Args:
         file: a safetensors file, by default the one that ships; a relative path is meant from the
-            repository. Nothing in it is executed.
+            repository. Nothing in it is executed. What a `.sha256` file beside it says must hold.
 
     Returns:
         The network in evaluation mode, in float32 on the CPU, and its description: `embedding_dim`,
@@ -163,6 +162,14 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
         torch.Size([1, 128])
     """
     file = from_repository(file)
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is no file; weights are one, made by tripletlib ship")
+    written = _hash_file(file)
+    if written.is_file() and _hash(file) not in written.read_text(encoding="utf-8"):
+        raise ValueError(
+            f"{file} is damaged, it has another SHA-256 than {written.name} says; get both files "
+            "again, for example by git checkout, or make them by tripletlib ship"
+        )
     try:
         with safe_open(file, framework="pt") as stored:
             description = json.loads(stored.metadata()[_DESCRIPTION])
@@ -178,7 +185,7 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
 
 
 def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> Path:
-    """Writes weights in half precision, and the running statistics as they are.
+    """Writes weights in half precision, running statistics as they are, and a hash beside them.
 
     Args:
         model: the network.
@@ -199,11 +206,23 @@ def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathL
         name: (value if name in statistics else value.half()).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
+    written = _hash_file(file)
     try:
         with atomic_write(file) as unfinished:
             save_file(weights, unfinished, {_DESCRIPTION: json.dumps(description)})
+            written.unlink(missing_ok=True)  # weights without a hash open, with a wrong one not
+        with atomic_write(written) as unfinished:  # in the form that `sha256sum --check` reads
+            unfinished.write_text(f"{_hash(file)}  {file.name}\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"{file} could not be written ({error}); free disk space, or name another file"
         ) from error
     return file
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _hash_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")

@@ -23,6 +23,7 @@ from tripletlib.runtime.launching import (
     process_group,
     started_by_torchrun,
 )
+from tripletlib.runtime.optional import optional_package
 from tripletlib.runtime.paths import (
     REPOSITORY,
     ParameterError,
@@ -59,6 +60,7 @@ __all__ = [
     "is_first_on_machine",
     "keep_freed_memory",
     "launch",
+    "optional_package",
     "process_group",
     "progress_bar",
     "resolve_progress",

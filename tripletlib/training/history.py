@@ -1,7 +1,6 @@
 """What training writes down: every step in a CSV file, and the same for TensorBoard."""
 
 import csv
-import logging
 from os import PathLike
 from typing import Any, Self, TextIO
 
@@ -10,7 +9,12 @@ import torch
 from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
-from tripletlib.runtime import atomic_write, explained_writing, from_repository
+from tripletlib.runtime import (
+    atomic_write,
+    explained_writing,
+    from_repository,
+    optional_package,
+)
 
 PERCENTILES = (0, 5, 50, 95, 100)
 MEAN_LOSS_EVERY = 100  # steps
@@ -67,7 +71,10 @@ class History:
             if not self._rows:  # an earlier run's events would be drawn into the same curves
                 for file in self._board_folder.glob("events.out.tfevents.*"):
                     file.unlink()
-            self._board = self._open_board()
+            board = optional_package("torch.utils.tensorboard", "the log goes to history.csv only")
+            if board is not None:
+                folder, first = str(self._board_folder), len(self._rows) + 1
+                self._board = board.SummaryWriter(folder, purge_step=first)
         with explained_writing(self._path):
             with (
                 atomic_write(self._path) as unfinished,
@@ -77,27 +84,19 @@ class History:
             # Line by line: whoever reads it meanwhile sees every step, and no half of one.
             self._file = self._path.open("a", 1, newline="", encoding="utf-8")
 
-    def _open_board(self) -> Any:
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-        except Exception as error:  # a broken installation fails in any way
-            logging.getLogger("tripletlib").warning(
-                "tensorboard cannot be imported (%s): the history goes to history.csv only", error
-            )
-            return None
-        return SummaryWriter(str(self._board_folder), purge_step=len(self._rows) + 1)
-
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Self:
         """Reads `history.csv` of a run folder, also while another process trains there.
 
         Raises:
             FileNotFoundError: the folder has none.
-            ValueError: the file has other columns, or is damaged.
+            ValueError: it is damaged, or no such log; the message names it.
         """
         history = cls()
         path = from_repository(folder) / "history.csv"
         try:
+            if path.exists() and not path.is_file():
+                raise ValueError("it is no file")
             text = path.read_bytes().decode("utf-8")
             whole = text[: text.rfind("\n") + 1]  # a line without an end is still being written
             header, *rows = csv.reader(whole.splitlines()) if whole else [[]]

@@ -146,6 +146,8 @@ def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
     path = PARAMETER_FILES / file
     path = path if path.is_file() else from_repository(file)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ParameterError("it is no file")
         parameters = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
         if isinstance(parameters, dict) and parameters.keys() >= {"training", "experiment"}:
             parameters = parameters["experiment"]  # of a run's config.yaml

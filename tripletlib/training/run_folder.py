@@ -24,7 +24,7 @@ from tripletlib.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from tripletlib.training.history import History
+from tripletlib.training.history import COLUMNS, History
 from tripletlib.training.step import Trainer
 
 Resume = bool | Literal["unfinished"]
@@ -70,6 +70,8 @@ class RunKeeper:
             return None
         try:
             self.trainer.load_state_dict(state)
+            if state["history"].shape != (state["step"], len(COLUMNS)):
+                raise ValueError(f"its log has the shape {list(state['history'].shape)}")
             return state["history"]
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             file = checkpoint_file(run_folder / "checkpoints", state["step"])
@@ -87,7 +89,7 @@ class RunKeeper:
         # What torchrun starts again after a process died goes on, whatever was asked for.
         resume: Resume = True if processes.begun_before(run_folder) else self.resume
         state = load_checkpoint(folder) if resume and checkpoint_steps(folder) else None
-        if state and resume == "unfinished" and state["step"] >= state["settings"].get("steps", 0):
+        if state and resume == "unfinished" and state["step"] == state["settings"].get("steps"):
             state = None
         stale = [*folder.glob(".step_????????-????????.pt")]  # of a process killed as it wrote
         if state:
@@ -100,8 +102,10 @@ class RunKeeper:
         else:  # an earlier run's files must not be taken for this run's
             stale += [checkpoint_file(folder, step) for step in checkpoint_steps(folder)]
             stale += [run_folder / "embeddings" / f"{part}.npz" for part in ("query", "gallery")]
+            stale += [run_folder / "scores.csv"]
         for file in stale:
-            file.unlink(missing_ok=True)
+            with explained_writing(file):
+                file.unlink(missing_ok=True)
         if not state or not (run_folder / "config.yaml").is_file():
             self._write_config(run_folder / "config.yaml")
         processes.note_begun(run_folder)
@@ -181,7 +185,8 @@ class RunKeeper:
 
 def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> str:
     """What keeps a checkpoint's run from going on as the wanted one; empty where nothing does."""
-    was, now = saved.get("model") or {}, wanted["model"]
+    was, now = saved.get("model"), wanted["model"]
+    was = was if isinstance(was, dict) else {}
     for name in {**was, **now}:
         if was.get(name) != now.get(name):
             shapes = f"was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
