@@ -18,7 +18,6 @@ from tripletlib.runtime import (
 
 PERCENTILES = (0, 5, 50, 95, 100)
 MEAN_LOSS_EVERY = 100  # steps
-_DETAIL_EVERY = 10  # steps between two rows with percentiles
 COLUMNS = (
     "step",
     "learning_rate",
@@ -50,6 +49,8 @@ class History:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D, for the percentiles; the original
         TensorFlow project for the rest.
     """
+
+    detail_every = 10  # steps between two rows with percentiles
 
     def __init__(
         self, folder: str | PathLike[str] | None = None, rows: Tensor | None = None
@@ -144,7 +145,7 @@ class History:
         if step % MEAN_LOSS_EVERY == 0:
             earlier = self["loss"][-(MEAN_LOSS_EVERY - 1) :]
             row[f"mean_loss_{MEAN_LOSS_EVERY}"] = float(np.mean([*earlier, loss]))
-        if step % _DETAIL_EVERY == 0:
+        if step % self.detail_every == 0:
             row |= _spread_percentiles(embeddings.detach(), metric)
         self._rows.append([float(value) for value in row.values()])
         if self._file is not None:
@@ -184,7 +185,7 @@ def _spread_percentiles(embeddings: Tensor, metric: Metric) -> dict[str, float]:
     each_pair_once = torch.ones_like(distances, dtype=torch.bool).triu(1)
     values = embeddings.float()
     spreads = {"norm": values.norm(dim=1), "entry": values, "distance": distances[each_pair_once]}
-    found = {}
+    found: dict[str, float] = {}
     for name, spread in spreads.items():
         # torch.quantile refuses more than 16 million values, which the pairs of 5,793 images are.
         ordered = spread.flatten().sort().values
