@@ -142,24 +142,11 @@ def _shipped_experiment(
 
 
 def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
-    """Makes a LuNet and fills it with the weights of a file that `save_pretrained` wrote.
-
-    Args:
-        file: a safetensors file, by default the one that ships; a relative path is meant from the
-            repository. Nothing in it is executed. What a `.sha256` file beside it says must hold.
-
-    Returns:
-        The network in evaluation mode, in float32 on the CPU, and its description: `embedding_dim`,
-        `width`, `image_size`, `original` and the training's `step`.
+    """Makes a LuNet in evaluation mode of the weights and the description in a safetensors file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds no LuNet.
-
-    Example:
-        >>> model, description = load_pretrained()
-        >>> model(torch.zeros(1, 3, *description["image_size"])).shape
-        torch.Size([1, 128])
+        ValueError: it holds no LuNet, or not what the `.sha256` file beside it says.
     """
     file = from_repository(file)
     if file.exists() and not file.is_file():
@@ -187,17 +174,8 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
 def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> Path:
     """Writes weights in half precision, running statistics as they are, and a hash beside them.
 
-    Args:
-        model: the network.
-        description: see `load_pretrained`; it must suffice to make the same network again.
-        file: a `.safetensors` file; its folder is made when missing. A relative path is meant from
-            the repository.
-
-    Returns:
-        The file.
-
-    Raises:
-        OSError: it cannot be written; an earlier file is kept.
+    The description has the `embedding_dim`, `width`, `image_size` and `original` of the network,
+    and the training's `step`. Where the file cannot be written, an earlier one is kept.
     """
     file = from_repository(file)
     statistics = {name for name, _ in model.named_buffers()}

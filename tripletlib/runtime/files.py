@@ -39,14 +39,6 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: it cannot be written; wrap the call in `explained_writing` to name the way out.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     with atomic_write(Path(folder) / "new" / "scores.csv") as unfinished:
-        ...         _ = unfinished.write_text("mAP,rank-1")
-        ...     [file.name for file in (Path(folder) / "new").iterdir()]
-        ['scores.csv']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
