@@ -43,7 +43,7 @@ def test_a_backpack_shows_from_behind_more_than_from_the_front(camera: Camera, w
 def test_nobody_is_a_piece_of_the_street(camera: Camera, who: Identity):
     framing = Framing(0.9, 0.0, 0.0)
     empty, seen = (
-        np.asarray(draw_person(one, camera, np.random.default_rng(3), framing=framing), float)
+        np.asarray(draw_person(one, camera, np.random.default_rng(3), 0.0, framing), float)
         for one in (None, who)
     )
     assert empty.shape == seen.shape == (128, 64, 3)

@@ -1,10 +1,8 @@
 """Drawn pedestrians in the layout of Market-1501: a data set made offline and free to give away.
 
-Nobody is shown: every person is a handful of numbers (`Identity`), seen by a `Camera` with its own
-street, light, colour cast, blur and noise. The set is hard where the real one is hard: people share
-their clothes and differ in small things (a bag, the hair, the shoes), a front view hides a
-backpack, boxes are cropped loosely, things stand in the way. Scores on it say nothing about real
-data: call it synthetic wherever they are shown.
+Nobody is shown: a person is a handful of numbers (`Identity`), seen by a `Camera`. As in the real
+set, people share their clothes and differ in small things, a front view hides a backpack, boxes are
+cropped loosely, things stand in the way. Scores on it say nothing about real data.
 """
 
 import io
@@ -13,8 +11,8 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -34,37 +32,34 @@ from tripletlib.runtime import Progress, explained_data_writing, progress_bar
 
 LOOKALIKES = 16  # identities in one outfit; about half of them are test identities
 JUNK_SHARE, DISTRACTOR_SHARE = 0.2, 0.15  # of the right images; 0.29 and 0.21 in the real gallery
-STREET_ONLY = 0.25  # share of junk and distractors where the detector fired at nobody
+STREET_ONLY = 0.25  # share of junk and distractors that show nobody
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 MARKER = "synthetic.json"  # lies in a whole data set and says how it was made
 DRAWING_VERSION = 1  # raise it with every change to the drawing: older sets are then made anew
 
 
-@dataclass(frozen=True)
-class _Detection:
-    """One picture to draw.
+class _Detection(NamedTuple):
+    """One picture to draw; `person` also numbers the people of pid -1 (junk) and 0."""
 
-    `pid` is -1 for junk and 0 for distractors; `person` numbers the people behind both.
-    """
-
-    name: str
+    name: str  # of the file, below the root
     pid: int
     person: int
     outfit: int
     camera: int
-    number: int
+    number: int  # of the picture among those of its camera
 
 
 def _plan(identities: int, cameras: int, images_per_camera: int, seed: int) -> Iterator[_Detection]:
-    """Every picture of the data set, in a fixed order, with its name below the root."""
-    frames = [0] * cameras
+    """Every picture of the data set, in a fixed order."""
+    numbers = [0] * cameras
     outfits = max(1, identities // LOOKALIKES)
     for folder, pid, person, camera in _cast(identities, cameras, images_per_camera, seed):
-        frames[camera] += 1
+        numbers[camera] += 1
         label = f"{pid:04d}" if pid >= 0 else "-1"
         box = 0 if folder == "query" else 1  # the real queries are boxed by hand, as number 00
-        name = f"{folder}/{label}_c{camera + 1}s{1 + person % 6}_{frames[camera]:06d}_{box:02d}.jpg"
-        yield _Detection(name, pid, person, person % outfits, camera, frames[camera])
+        sequence = f"c{camera + 1}s{1 + person % 6}"
+        name = f"{folder}/{label}_{sequence}_{numbers[camera]:06d}_{box:02d}.jpg"
+        yield _Detection(name, pid, person, person % outfits, camera, numbers[camera])
 
 
 def _cast(
@@ -101,9 +96,8 @@ def _draw(shown: _Detection, cameras: list[Camera], seed: int) -> Image.Image:
     rng = np.random.default_rng([seed, 4, shown.camera, shown.number])
     yaw = float(walk.choice(camera.yaws) + walk.normal(0, 0.2) + rng.normal(0, 0.12))
     if shown.pid <= 0 and rng.random() < STREET_ONLY:
-        who = None  # the detector fired at the street
-    framing = Framing.draw(rng, junk=shown.pid == -1)
-    return draw_person(who, camera, rng, yaw, framing)
+        who = None
+    return draw_person(who, camera, rng, yaw, Framing.draw(rng, junk=shown.pid == -1))
 
 
 def _check_settings(settings: dict[str, int]) -> dict[str, int]:
@@ -126,13 +120,13 @@ def write_synthetic_market(
     progress: Progress = "auto",
     camera_seed: int | None = None,
 ) -> Path:
-    """Draw people and write them as a data set in the layout of Market-1501.
+    """Draws people and writes them as a data set in the layout of Market-1501.
 
     Half of the identities (rounded down) go to `bounding_box_train`, the others to
     `bounding_box_test` and, once per camera, to `query`. The gallery also gets junk (pid -1: boxes
     that cut a person in half, or show nobody) and distractors (pid 0: people who are nobody's
-    answer, and boxes that show nobody). The pictures are drawn in a hidden folder beside `root`
-    that takes its place at the end: an interrupted call leaves no half data set.
+    answer, and boxes that show nobody). `root` is replaced when all is drawn: an interrupted call
+    leaves no half data set.
 
     Args:
         root: folder to write, made if it is missing; a relative path is meant from the data root.
@@ -170,8 +164,9 @@ def write_synthetic_market(
     plan = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
     pictures = {name: sum(shown.name.startswith(name) for shown in plan) for name in FOLDERS}
     marker = {"drawing": DRAWING_VERSION, **settings, "pictures": pictures}
-    if not _is_whole(root, marker):
-        _refuse_foreign(root)
+    found, files = _read_marker(root)
+    if found != marker or _list_pictures(root) != {*files}:
+        _refuse_foreign(root, files)
         with explained_data_writing(root), replaced_folder(root) as folder:
             checksums = _write_pictures(folder, plan, settings, progress)
             text = json.dumps(marker | {"crc32": checksums}) + "\n"
@@ -200,7 +195,7 @@ def _write_pictures(
 
 
 def _read_marker(root: Path) -> tuple[dict, dict[str, int | None]]:
-    """What says how a set was drawn, and its files with their CRC-32 if known; else both empty."""
+    """How a set was drawn, and its files with their CRC-32 if known; both empty if it was not."""
     try:
         marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
         shape = (marker[name] for name in ("identities", "cameras", "images_per_camera", "seed"))
@@ -211,18 +206,13 @@ def _read_marker(root: Path) -> tuple[dict, dict[str, int | None]]:
         return {}, {}
 
 
-def _is_whole(root: Path, marker: dict) -> bool:
-    """Whether `root` holds the data set that `marker` describes, with no picture lost or added."""
-    found, files = _read_marker(root)
-    if found != marker:
-        return False
+def _list_pictures(root: Path) -> set[str]:
     folders = [root / name for name in FOLDERS if (root / name).is_dir()]
-    return {f"{folder.name}/{one.name}" for folder in folders for one in scan(folder)} == {*files}
+    return {f"{folder.name}/{entry.name}" for folder in folders for entry in scan(folder)}
 
 
-def _refuse_foreign(root: Path) -> None:
+def _refuse_foreign(root: Path, files: dict[str, int | None]) -> None:
     """Raises FileExistsError if `root` holds anything that was not drawn, or was changed since."""
-    _, files = _read_marker(root)
     for path in sorted(root.rglob("*")) if root.is_dir() else [root] * root.exists():
         name = path.relative_to(root).as_posix()
         ours = name in FOLDERS or (files and name == MARKER) or is_left_by_file_manager(path.name)
