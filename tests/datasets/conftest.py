@@ -7,5 +7,5 @@ from tripletlib.datasets import cache
 def data(tmp_path, monkeypatch):
     """A data root of the test's own, and every notice again."""
     monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(cache, "_told", set())
+    cache._tell.cache_clear()
     return tmp_path / "data"

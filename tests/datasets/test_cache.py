@@ -25,10 +25,8 @@ SIZE = (32, 16)
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(image_cache, "_told", set())
-    return tmp_path / "data" / "cache"
+def cache(data):
+    return data / "cache"
 
 
 @pytest.fixture

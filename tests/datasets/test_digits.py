@@ -67,11 +67,12 @@ def test_full_set_is_read_from_the_data_root(small_mnist, monkeypatch):
     assert held_out.labels.tolist() == [0, 1, 2, 3]
 
 
-def test_a_damaged_file_is_an_error_with_the_way_out(small_mnist):
+def test_a_damaged_file_is_an_error_with_the_way_out(small_mnist, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(small_mnist))
     file = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(RuntimeError, match=r"remove damaged ones.*mnist_5k"):
-        datasets.mnist(small_mnist)
+        datasets.load_digits("mnist")
 
 
 def test_without_network_the_error_names_folder_files_and_alternative(tmp_path, monkeypatch):
@@ -79,16 +80,18 @@ def test_without_network_the_error_names_folder_files_and_alternative(tmp_path, 
         raise OSError("network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path))
     with pytest.raises(RuntimeError) as caught:
-        datasets.mnist(tmp_path)
+        datasets.load_digits("mnist")
     message = str(caught.value)
     assert str(tmp_path / "MNIST" / "raw") in message
     assert all(name in message for name in datasets.MNIST_FILES)
     assert "mnist_5k" in message
 
 
-def test_gz_leftovers_do_not_hide_the_files(small_mnist):
+def test_gz_leftovers_do_not_hide_the_files(small_mnist, monkeypatch):
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(small_mnist))
     raw = small_mnist / "MNIST" / "raw"
     with gzip.open(raw / "train-labels-idx1-ubyte.gz", "wb") as file:
         file.write(b"half a download")
-    assert len(datasets.mnist(small_mnist)[0]) == 6
+    assert len(datasets.load_digits("mnist")[0]) == 6

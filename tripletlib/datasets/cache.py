@@ -1,5 +1,6 @@
 """Decoded images, kept in a memory-mapped file until one of their picture files changes."""
 
+import functools
 import hashlib
 import json
 import os
@@ -10,8 +11,8 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,11 +24,9 @@ _DECODING_VERSION = 2  # raise it with every change to `decoding`: older caches 
 _RACY = 2_000_000_000  # ns; a file this young may change again without a new time (FAT: 2 s)
 _STAMP = np.dtype([("status", "<i8", 3), ("sha256", "u1", 32)])  # status: size, mtime, ctime in ns
 _CHUNK = 64  # files hashed by a thread at a time
-_told: set[tuple[Path, str]] = set()  # one notice for all parts of a data set
 
 
-@dataclass(frozen=True)
-class DecodedImages:
+class DecodedImages(NamedTuple):
     """The images of a list of files.
 
     Attributes:
@@ -50,66 +49,37 @@ def load_images(
     progress: Progress = "auto",
     title: str = "decoding",
 ) -> DecodedImages:
-    """Opens the images from the cache, or decodes them and writes it.
+    """Opens the images from a cache, or decodes them like `read_images` and writes it.
 
     A cache is trusted as git trusts its index: a file whose size, times of modification and change
     are as they were is the same file; of any other the bytes are hashed and compared. So a copied
     data set is recognised and a replaced picture noticed. A checksum tells a damaged cache.
 
-    Args:
-        paths: the files, at least one.
-        image_size: `(H, W)` in pixels.
-        cache: folder of the cache; None keeps none.
-        skip_unreadable: leave out what cannot be read.
-        progress: see `tripletlib.runtime`.
-        title: stands before the bar.
-
-    Returns:
-        The `DecodedImages`. Where the cache cannot be written they are in memory, and a warning
-        says so.
-
-    Raises:
-        UnreadableImageError: a file cannot be read, and `skip_unreadable` is not set.
+    `cache` is its folder; None keeps none. Where it cannot be written a warning says so.
     """
     decoded = None
     if cache is not None:
         remove_abandoned(cache)
         decoded = _open(cache, paths, image_size)
     if decoded is None:
-        decoded = _decode(paths, image_size, cache, skip_unreadable, progress, title)
+        # Stamped before they are decoded: a file that changes meanwhile is noticed the next time.
+        stamps = None if cache is None else _stamp(paths)
+        images, skipped = read_images(paths, image_size, skip_unreadable, progress, title)
+        digest = hashlib.sha256(repr(images.shape).encode() + b"\0")
+        digest.update(images.data)
+        decoded = DecodedImages(images, skipped, digest.hexdigest())
+        if cache is not None and stamps is not None:
+            decoded = _keep(cache, paths, stamps, decoded)
     for index, reason in decoded.skipped.items():
         if not skip_unreadable:  # a cache may come from a call that skipped
             raise UnreadableImageError(paths[index], reason)
     return decoded
 
 
-def _decode(
-    paths: Sequence[str],
-    image_size: tuple[int, int],
-    cache: Path | None,
-    skip_unreadable: bool,
-    progress: Progress,
-    title: str,
+def _keep(
+    cache: Path, paths: Sequence[str], stamps: np.ndarray, decoded: DecodedImages
 ) -> DecodedImages:
-    # Stamped before they are decoded: a file that changes meanwhile is noticed the next time.
-    stamps = None if cache is None else _stamp(paths)
-    images, skipped = read_images(paths, image_size, skip_unreadable, progress, title)
-    digest = hashlib.sha256(repr(images.shape).encode() + b"\0")
-    digest.update(images.data)
-    decoded = DecodedImages(images, skipped, digest.hexdigest())
-    if cache is None or stamps is None:
-        return decoded
-    try:
-        _write(cache, paths, stamps, decoded)
-    except OSError as error:
-        kept = _open(cache, paths, image_size)  # another process may just have written the same
-        if kept is None:
-            _tell(cache.parent, error.strerror or str(error))
-        return kept or decoded
-    return _open(cache, paths, image_size) or decoded
-
-
-def _write(cache: Path, paths: Sequence[str], stamps: np.ndarray, decoded: DecodedImages) -> None:
+    """Writes the cache and opens it; what was decoded if that fails."""
     about = {
         "decoding": _DECODING_VERSION,
         "names": _names_digest(paths),
@@ -117,13 +87,21 @@ def _write(cache: Path, paths: Sequence[str], stamps: np.ndarray, decoded: Decod
         "sha256": decoded.digest,
         "crc32": zlib.crc32(decoded.images.data),
     }
-    with replaced_folder(cache) as folder:
-        np.save(folder / "images.npy", decoded.images)
-        np.save(folder / "files.npy", stamps)
-        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    failure = None
+    try:
+        with replaced_folder(cache) as folder:
+            np.save(folder / "images.npy", decoded.images)
+            np.save(folder / "files.npy", stamps)
+            (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    except OSError as error:
+        failure = error.strerror or str(error)
+    kept = _open(cache, paths, decoded.images.shape[2:])
+    if failure and kept is None:  # else another process has just written the same
+        _tell(cache.parent, failure)
+    return kept or decoded
 
 
-def _open(cache: Path, paths: Sequence[str], image_size: tuple[int, int]) -> DecodedImages | None:
+def _open(cache: Path, paths: Sequence[str], image_size: tuple[int, ...]) -> DecodedImages | None:
     try:
         about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
         skipped = {int(index): str(reason) for index, reason in about["skipped"].items()}
@@ -167,15 +145,12 @@ def _status(paths: Sequence[str]) -> np.ndarray:
 
     Change times count because the others are easily kept: `cp -p` keeps them, and so do ZIP files.
     """
-    rows = []
-    for path in paths:
-        try:
+    rows = np.full((len(paths), 3), -1, np.int64)
+    for row, path in zip(rows, paths, strict=True):
+        with suppress(OSError):  # gone, or out of reach
             found = os.stat(path)  # noqa: PTH116 - a Path for each of 20,000 files takes longer
-        except OSError:  # gone, or out of reach
-            rows.append((-1, -1, -1))
-        else:
-            rows.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+            row[:] = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return rows
 
 
 def _stamp(paths: Sequence[str]) -> np.ndarray:
@@ -203,10 +178,8 @@ def _hash_files(paths: Sequence[str]) -> bytes:
     return b"".join(digests)
 
 
+@functools.cache  # one notice for all parts of a data set
 def _tell(folder: Path, reason: str) -> None:
-    if (folder, reason) in _told:
-        return
-    _told.add((folder, reason))
     warnings.warn(
         f"decoded images cannot be kept in {folder} ({reason}): they stay in memory and will be "
         "decoded again next time. Free some space there, or set TRIPLETLIB_DATA to a folder that "

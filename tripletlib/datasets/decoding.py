@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,30 +17,15 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tripletlib.datasets.folders import printable
 from tripletlib.runtime import Progress, progress_bar, return_freed_memory
 
-# Pillow's names of the formats that are read, and the endings of their files. Left out are those
-# that start other programs (EPS: Ghostscript), films, and what holds measurements.
-FORMATS = {
-    "JPEG": "jpg jpeg jpe jfif mpo",
-    "PNG": "png apng",
-    "WEBP": "webp",
-    "AVIF": "avif",
-    "BMP": "bmp",
-    "DIB": "dib",
-    "GIF": "gif",
-    "TIFF": "tif tiff",
-    "PPM": "ppm pgm pbm pnm pfm",
-    "JPEG2000": "jp2 j2k jpx jpf jpc j2c",
-    "ICO": "ico",
-    "ICNS": "icns",
-    "DDS": "dds",
-    "PCX": "pcx",
-    "PSD": "psd",
-    "QOI": "qoi",
-    "SGI": "sgi rgb rgba bw",
-    "SUN": "ras",
-    "TGA": "tga icb vda vst",  # last: it has no mark of its own to be known by
-}
-ENDINGS = frozenset(f".{ending}" for endings in FORMATS.values() for ending in endings.split())
+# Pillow's names of the formats that are read. Left out are those that start other programs (EPS:
+# Ghostscript), films, and what holds measurements. TGA is last: it has no mark to be known by.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "ICO",
+           "ICNS", "DDS", "PCX", "PSD", "QOI", "SGI", "SUN", "TGA")  # fmt: skip
+_ENDINGS = """
+    jpg jpeg jpe jfif mpo png apng webp avif bmp dib gif tif tiff ppm pgm pbm pnm pfm jp2 j2k jpx
+    jpf jpc j2c ico icns dds pcx psd qoi sgi rgb rgba bw ras tga icb vda vst
+"""
+ENDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 MAX_PIXELS = 50_000_000  # of one picture while it is decoded, 4 to 9 bytes each
 _CHUNK = 64  # pictures in one piece of work: fewer hand-overs between threads
 _FILE_ADVICE = (
@@ -68,9 +53,9 @@ def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.
     """Reads one picture.
 
     It is turned as its EXIF tag says; transparent parts become white; grey is repeated in the three
-    channels; 16 bits become 8. Then it is stretched to the size by Pillow's bilinear filter, which
-    averages over all pixels it replaces when it shrinks; a JPEG much larger than that is already
-    shrunk while it is decoded, to no less than twice the size.
+    channels; 16 bits become 8. Then it is stretched by Pillow's bilinear filter, which averages
+    over all pixels it replaces. A large JPEG is shrunk while it is decoded, to no less than twice
+    the size.
 
     Args:
         path: a file in one of `FORMATS`; the first picture if it holds several.
@@ -83,34 +68,16 @@ def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.
         UnreadableImageError: missing, empty, truncated, not a picture, above `MAX_PIXELS`, or with
             pixels whose white is not agreed upon.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return _read_file(path, image_size)
 
 
 def decode_image(data: bytes, name: str, image_size: tuple[int, int]) -> np.ndarray:
-    """Decodes a picture that was handed in, like `read_image`.
-
-    Args:
-        data: the file's content.
-        name: the file's name, for the error's text only.
-        image_size: `(H, W)` in pixels.
-
-    Returns:
-        RGB, uint8 `[3, H, W]`.
-
-    Raises:
-        UnreadableImageError: see `read_image`.
-    """
+    """Decodes a file's content like `read_image`; `name` is the file's, for the error's text."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _decode(io.BytesIO(data), len(data), image_size)
-    except MemoryError:
-        raise
-    except Exception as error:
         advice = "Save it as JPEG or PNG and try again."
-        raise UnreadableImageError(name, _explain(error), advice) from error
+        with warnings.catch_warnings(action="ignore"), _explained(name, advice):
+            return _decode(io.BytesIO(data), len(data), image_size)
     finally:
         return_freed_memory()
 
@@ -140,15 +107,28 @@ def read_images(
     """
     images = np.empty((len(paths), 3, *image_size), np.uint8)
     skipped: dict[int, str] = {}
-    read_chunk = partial(_read_chunk, paths, images, skipped, skip_unreadable)
+
+    def read_chunk(start: int) -> int:
+        chunk = paths[start : start + _CHUNK]
+        for index, path in enumerate(chunk, start):
+            try:
+                images[index] = _read_file(path, image_size)
+            except UnreadableImageError as error:
+                if not skip_unreadable:
+                    raise
+                skipped[index] = error.reason
+        return len(chunk)
+
+    pool = ThreadPoolExecutor(os.cpu_count())
     with (
-        _threads() as pool,
         progress_bar(len(paths), "image", progress, desc=title) as bar,
-        warnings.catch_warnings(),  # filters count for all threads, so set them here
+        warnings.catch_warnings(action="ignore"),  # of metadata; filters count for all threads
     ):
-        warnings.simplefilter("ignore")  # of metadata; what spoils the pixels is an error
-        for done in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
-            bar.update(done)
+        try:
+            for done in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
+                bar.update(done)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or an interrupt they stop soon
     return_freed_memory()
     if skipped:
         images = np.delete(images, list(skipped), axis=0)
@@ -156,45 +136,28 @@ def read_images(
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as there are processors; after an error or an interrupt they stop soon."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+def _explained(path: str | os.PathLike[str], advice: str = _FILE_ADVICE) -> Iterator[None]:
+    """Turns whatever a decoder raises into an UnreadableImageError."""
     try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read_chunk(
-    paths: Sequence[str],
-    images: np.ndarray,
-    skipped: dict[int, str],
-    skip_unreadable: bool,
-    start: int,
-) -> int:
-    """Reads the pictures of one piece of work into `images`, uint8 `[N, 3, H, W]`; their number."""
-    chunk = paths[start : start + _CHUNK]
-    for index, path in enumerate(chunk, start):
-        try:
-            images[index] = _read_file(path, images.shape[2:])
-        except UnreadableImageError as error:
-            if not skip_unreadable:
-                raise
-            skipped[index] = error.reason
-    return len(chunk)
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # OSError, SyntaxError, struct.error, IndexError ...
+        reason = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
+            reason = "its content is in no known picture format, or of a kind Pillow does not read"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise UnreadableImageError(path, reason, advice) from error
 
 
 def _read_file(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.ndarray:
-    try:
+    with _explained(path):
         found = os.stat(path)  # noqa: PTH116 - most callers have text
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is a folder, a pipe or another thing that is no file")
         with Path(path).open("rb") as stream:
             return _decode(stream, found.st_size, image_size)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, IndexError ...
-        raise UnreadableImageError(path, _explain(error)) from error
 
 
 def _decode(stream: BinaryIO, file_size: int, image_size: tuple[int, int]) -> np.ndarray:
@@ -203,12 +166,9 @@ def _decode(stream: BinaryIO, file_size: int, image_size: tuple[int, int]) -> np
     height, width = image_size
     with Image.open(stream, formats=_formats()) as picture:
         picture.draft(None, (2 * max(image_size),) * 2)  # JPEG only; a square: it may turn
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(
-                f"{picture.width} x {picture.height} pixels are more than the {MAX_PIXELS:,} that "
-                "are decoded at once; save it smaller, or as JPEG"
-            )
+        _check_pixels(picture)
         picture.load()
+        _check_pixels(picture)  # the picture inside an icon may be larger than the icon says
         with suppress(Exception):  # a damaged tag does not spoil the pixels
             ImageOps.exif_transpose(picture, in_place=True)
         rgb = _to_rgb(picture).resize((width, height), Image.Resampling.BILINEAR)
@@ -220,6 +180,14 @@ def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this installation of Pillow has."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _check_pixels(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ValueError(
+            f"{picture.width} x {picture.height} pixels are more than the {MAX_PIXELS:,} that are "
+            "decoded at once; save it smaller, or as JPEG"
+        )
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -252,11 +220,3 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     if key is not None:
         light.putalpha(Image.fromarray(np.uint8(255) * (grey != key)))
     return light
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its own text repeats the path
-        return "its content is in no known picture format, or of a kind that Pillow does not read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

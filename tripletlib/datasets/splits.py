@@ -32,17 +32,11 @@ class ListedPicture(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How pictures are read.
+    """How pictures are read; see `Market1501` for each."""
 
-    Attributes:
-        image_size: `(H, W)` in pixels.
-        skip_unreadable: leave out and list what cannot be read, in place of an error.
-        progress: of decoding, see `tripletlib.runtime`; `"off"` also prints no counts.
-    """
-
-    image_size: tuple[int, int] = (128, 64)
-    skip_unreadable: bool = False
-    progress: Progress = "auto"
+    image_size: tuple[int, int]
+    skip_unreadable: bool
+    progress: Progress
 
     def __post_init__(self) -> None:
         given = self.image_size
@@ -58,21 +52,16 @@ class ReadOptions:
 
 
 class FileList:
-    """The pictures of a folder or part, and what is left out of them.
+    """The pictures of a folder or part, and path and reason of each file that is left out."""
 
-    Attributes:
-        pictures: in the order of their paths.
-        skipped: path and reason of each file that is left out.
-    """
-
-    def __init__(self, skip_unreadable: bool) -> None:
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
         self.pictures: list[ListedPicture] = []
         self.skipped: dict[str, str] = {}
-        self._skip = skip_unreadable
 
     def refuse(self, path: str, reason: str) -> None:
         """Raises a ValueError, or notes what is left out."""
-        if not self._skip:
+        if not self.options.skip_unreadable:
             raise ValueError(
                 f"{printable(path)}: {reason}; or pass skip_unreadable=True to go on without it"
             )
@@ -102,12 +91,12 @@ class Pictures:
             `skip_unreadable` was set.
     """
 
-    def __init__(self, name: str, root: Path, files: FileList, options: ReadOptions) -> None:
+    def __init__(self, name: str, root: Path, files: FileList) -> None:
         self.name, self.root, self.skipped = name, root, dict(files.skipped)
-        self._files, self._options = [picture.path for picture in files.pictures], options
+        self._files, self._options = [picture.path for picture in files.pictures], files.options
         self._decoded: dict[tuple[int, int], DecodedImages] = {}
         pictures = files.pictures
-        if options.skip_unreadable:
+        if self._options.skip_unreadable:
             # Only decoding tells what is readable. Done now: no array changes its length later.
             unreadable = self._load().skipped
             self.skipped |= {self._files[index]: reason for index, reason in unreadable.items()}
@@ -137,27 +126,19 @@ class Pictures:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that stand for the content, to be kept with what is made of it.
+        """16 hexadecimal digits that stand for the decoded images, their size and their order.
 
-        They are of the decoded images, uint8 `[N, 3, H, W]` with their size and order. Names,
-        places and times of the files, and how pictures were compressed, do not matter. Decodes the
-        images like `images`; with a cache, they are hashed only when it is made.
-
-        Raises:
-            UnreadableImageError: see `images`.
+        To be kept with what is made of them. Names, places and times of the files, and how they
+        were compressed, do not matter. Decodes the images like `images`.
         """
-        return _hash(self._load().digest.encode())
+        return self._hash(b"")
 
     def resized(self, image_size: tuple[int, int]) -> np.ndarray:
-        """The same pictures in another size, uint8 `[N, 3, H, W]`.
-
-        Args:
-            image_size: `(H, W)` in pixels.
-
-        Raises:
-            UnreadableImageError: see `images`.
-        """
+        """The same pictures in another size `(H, W)`, uint8 `[N, 3, H, W]`; see `images`."""
         return self._load(image_size).images
+
+    def _hash(self, labels: bytes) -> str:
+        return hashlib.sha256(self._load().digest.encode() + labels).hexdigest()[:16]
 
     def _load(self, image_size: tuple[int, int] | None = None) -> DecodedImages:
         size = image_size or self._options.image_size
@@ -180,14 +161,12 @@ class Pictures:
 
 
 class Split(Pictures):
-    """One part of a data set, sorted by file name.
+    """One part of a data set, sorted by file name: `Pictures` with labels.
 
     Attributes:
         name: `"train"`, `"query"` or `"gallery"`.
         pids: identity of each picture, int64 `[N]`.
         camids: camera of each picture, int64 `[N]`.
-
-    The other attributes are those of `Pictures`.
     """
 
     def _set(self, pictures: Sequence[ListedPicture]) -> None:
@@ -201,16 +180,12 @@ class Split(Pictures):
 
     @property
     def fingerprint(self) -> str:
-        """Those of `Pictures`, of the images, the pids and the camids.
+        """Like that of `Pictures`, but of the images, the pids and the camids.
 
         Two splits have the same one if and only if (but for a chance of 1 in 2^64) they agree in
         all three, in the same order.
-
-        Raises:
-            UnreadableImageError: see `images`.
         """
-        labels = np.stack([self.pids, self.camids]).astype("<i8").tobytes()
-        return _hash(self._load().digest.encode() + labels)
+        return self._hash(np.stack([self.pids, self.camids]).astype("<i8").tobytes())
 
 
 class ReidDataset:
@@ -233,7 +208,6 @@ class ReidDataset:
         self,
         root: Path,
         files: dict[str, FileList],
-        options: ReadOptions,
         identity_names: dict[int, str] | None = None,
         camera_names: dict[int, str] | None = None,
     ) -> None:
@@ -248,10 +222,8 @@ class ReidDataset:
                 raise ValueError(
                     f"no picture for {part!r} in {printable(root)}; see data/README.md for the tree"
                 )
-        self.train, self.query, self.gallery = (
-            Split(part, root, files[part], options) for part in PARTS
-        )
-        self._tell_answers(options)
+        self.train, self.query, self.gallery = (Split(part, root, files[part]) for part in PARTS)
+        self._tell_answers(gallery.options)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.train!r}, {self.query!r}, {self.gallery!r})"
@@ -269,31 +241,29 @@ class ReidDataset:
         if 2 * right < len(queries):
             text = f"{printable(self.root)}: {answered}"
             if unseen:
-                text += f"; of {len(unseen):,} it has no picture ({self._names(unseen)})"
+                who = _shortened(unseen, self.identity_names)
+                text += f"; of {len(unseen):,} it has no picture ({who})"
             if own:
                 text += (
                     f"; of {len(own):,} it has pictures of the query's own camera only, which do "
-                    f"not count ({self._names(own)}); {self._cameras()}"
+                    f"not count ({_shortened(own, self.identity_names)}); {self._cameras()}"
                 )
             warnings.warn(text, stacklevel=4)
 
-    def _names(self, pids: list[int]) -> str:
-        names = [printable(self.identity_names.get(pid, str(pid))) for pid in dict.fromkeys(pids)]
-        return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
-
     def _cameras(self) -> str:
         camids = np.unique(np.concatenate([self.query.camids, self.gallery.camids])).tolist()
-        names = [repr(self.camera_names.get(camid, camid)) for camid in camids]
-        if len(names) == 1:
+        names = _shortened(camids, self.camera_names)
+        if len(camids) == 1:
             return (
-                f"query and gallery come from one camera, {names[0]}: begin the names with the "
+                f"query and gallery come from one camera, {names}: begin the names with the "
                 "camera, as in door_0001.jpg"
             )
-        return f"the cameras are {', '.join(names[:_SHOWN])}" + ", ..." * (len(names) > _SHOWN)
+        return f"the cameras are {names}"
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _shortened(numbers: list[int], names: dict[int, str]) -> str:
+    shown = [printable(names.get(number, str(number))) for number in dict.fromkeys(numbers)]
+    return ", ".join(shown[:_SHOWN]) + ", ..." * (len(shown) > _SHOWN)
 
 
 def _cache_folder(root: Path, part: str, image_size: tuple[int, int]) -> Path | None:
