@@ -476,7 +476,6 @@ def test_an_incomplete_official_set_is_a_warning_with_both_numbers(tmp_path, sma
     assert notice.filename == __file__
     assert "training images" not in str(notice.message)
     assert "complete" not in capsys.readouterr().out
-    Market1501(root, verify=False)
 
 
 def test_real_counts_are_meant(tmp_path):
@@ -484,7 +483,7 @@ def test_real_counts_are_meant(tmp_path):
         Market1501(official(tmp_path))
 
 
-@pytest.mark.parametrize("trait", ["gt_bbox", "count", "asked for"])
+@pytest.mark.parametrize("trait", ["gt_bbox", "count"])
 def test_other_traits_of_the_official_set(tmp_path, trait, monkeypatch):
     root = write_market(tmp_path / "renamed")
     Market1501(root)
@@ -493,4 +492,4 @@ def test_other_traits_of_the_official_set(tmp_path, trait, monkeypatch):
     if trait == "count":
         monkeypatch.setitem(OFFICIAL_COUNTS, "queries", 1)
     with pytest.warns(UserWarning, match="official: 751"):
-        Market1501(root, verify=True if trait == "asked for" else None)
+        Market1501(root)

@@ -218,12 +218,14 @@ def test_queries_without_an_answer_are_a_warning_with_names_and_numbers(own):
     )
     assert "; of 2 it has no picture (rosa, tom)" in str(notice.message)
     assert "; of 1 it has pictures of the query's own camera only" in str(notice.message)
-    assert "(ben); the cameras are door," in str(notice.message)
+    assert "(ben); the cameras of query and gallery: door, yard" in str(notice.message)
 
 
 def test_one_camera_for_all_is_a_warning(tmp_path):
     root = write_pictures(tmp_path, "train/a/IMG_1.jpg", "query/b/IMG_2.jpg", "gallery/b/IMG_3.jpg")
-    with pytest.warns(UserWarning, match=r"0 of 1 .*one camera, IMG: .*door_0001\.jpg"):
+    with pytest.warns(
+        UserWarning, match=r"0 of 1 .*the cameras of query and gallery: IMG.*door_0001\.jpg"
+    ):
         from_folders(root)
 
 

@@ -1,7 +1,5 @@
 """Handwritten digits as uint8 arrays: nothing is decoded while a network trains."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from socket import getdefaulttimeout, setdefaulttimeout
 from typing import Literal
@@ -9,13 +7,6 @@ from typing import Literal
 import numpy as np
 
 from tripletlib.runtime import data_root
-
-MNIST_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 
 
 @dataclass(frozen=True)
@@ -38,8 +29,8 @@ def load_digits(name: Literal["mnist_5k", "mnist"]) -> tuple[LabelledImages, Lab
     """Training and held-out digits of one of the two MNIST sets.
 
     Args:
-        name: `"mnist_5k"`, see there, or `"mnist"`: the official 60,000 and 10,000 images. Their
-            files under the data root are used, else they are downloaded.
+        name: `"mnist_5k"`, see there, or `"mnist"`, the official 60,000 and 10,000 images: from
+            `MNIST/raw/` under the data root, or downloaded to it.
 
     Returns:
         `(training, held_out)`, images `[N, 1, 28, 28]`.
@@ -90,28 +81,20 @@ def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
 def _mnist() -> tuple[LabelledImages, LabelledImages]:
     from torchvision.datasets import MNIST  # here: it imports in seconds
 
-    root = data_root()
+    root, time_limit = data_root(), getdefaulttimeout()
+    # torchvision sets no time limit: behind a firewall that drops packets it would hang for minutes
+    setdefaulttimeout(20)  # seconds
     try:
-        with _network_timeout(seconds=20):
-            parts = [MNIST(root, train=train, download=True) for train in (True, False)]
+        parts = [MNIST(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         raise RuntimeError(
             f"MNIST could not be read from or downloaded to {root / 'MNIST' / 'raw'} ({error}). "
-            f"Put its four files there ({', '.join(MNIST_FILES)}; remove damaged ones), or use "
+            "Put its four files there, which data/README.md names, and remove damaged ones; or use "
             'dataset="mnist_5k", 5,000 of its digits that need no network.'
         ) from error
+    finally:
+        setdefaulttimeout(time_limit)
     training, held_out = (
         LabelledImages(part.data.numpy()[:, None], part.targets.numpy()) for part in parts
     )
     return training, held_out
-
-
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    # torchvision sets no time limit: behind a firewall that drops packets it would hang for minutes
-    before = getdefaulttimeout()
-    setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        setdefaulttimeout(before)

@@ -29,6 +29,8 @@ class Market1501(ReidDataset):
     A name gives identity and camera, `PPPP_cC` and then anything: `0002_c1s1_000451_03.jpg`.
     `.jpg.jpg` and the endings of other formats are fine; what file managers leave is ignored.
     Pids and camids are the numbers in the names. In the gallery -1 is junk and 0 a distractor.
+    Where the folder is called `Market-1501-v...` or holds `gt_bbox`, or a part has the official
+    number of pictures, all counts are compared with the official ones.
 
     Args:
         root: holds `bounding_box_train`, `query` and `bounding_box_test`, or is the folder above;
@@ -36,9 +38,6 @@ class Market1501(ReidDataset):
         image_size: `(H, W)` in pixels.
         skip_unreadable: leave out and list what cannot be read, in place of an error. All three
             parts are decoded at once then.
-        verify: compare the counts with the official ones: a match is printed, a difference is a
-            warning. By default only if the set looks like the official one: the folder is called
-            `Market-1501-v...` or holds `gt_bbox`, or a folder has exactly the official count.
         progress: of decoding, see `tripletlib.runtime`; `"off"` also prints no counts.
 
     Raises:
@@ -64,14 +63,13 @@ class Market1501(ReidDataset):
         root: str | os.PathLike[str],
         image_size: tuple[int, int] = (128, 64),
         skip_unreadable: bool = False,
-        verify: bool | None = None,
         progress: Progress = "auto",
     ) -> None:
         options = ReadOptions(image_size, skip_unreadable, progress)
         folder = _find_market(resolve_root(root))
         files = {part: _list_files(folder / name, part, options) for part, name in FOLDERS.items()}
         counts = _count(files)
-        if verify or (verify is None and _looks_official(folder, counts)):
+        if _looks_official(folder, counts):
             _compare(folder, counts, options)
         super().__init__(folder, files)
 
@@ -146,7 +144,7 @@ def _compare(folder: Path, counts: dict[str, int], options: ReadOptions) -> None
     if wrong:
         warnings.warn(
             f"{printable(folder)} differs from the official Market-1501: {', '.join(wrong)}. "
-            "Unpack it again, or pass verify=False if it is meant to differ",
+            "Unpack it again, unless it is meant to differ",
             stacklevel=3,
         )
     else:

@@ -106,6 +106,8 @@ class Pictures:
                 raise ValueError(f"none of the {len(self._files):,} pictures of {name} can be read")
         self._set(pictures)
 
+    _labels = b""  # of a Split: pids and camids
+
     def _set(self, pictures: Sequence[ListedPicture]) -> None:
         self.paths = np.array([picture.path for picture in pictures], dtype=np.str_)
 
@@ -126,19 +128,17 @@ class Pictures:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that stand for the decoded images, their size and their order.
+        """16 hexadecimal digits that stand for the content: decoded images, pids and camids, order.
 
         To be kept with what is made of them. Names, places and times of the files, and how they
-        were compressed, do not matter. Decodes the images like `images`.
+        were compressed, do not matter. Decodes the images like `images`. Two splits have the same
+        one if and only if (but for a chance of 1 in 2^64) they agree in all three.
         """
-        return self._hash(b"")
+        return hashlib.sha256(self._load().digest.encode() + self._labels).hexdigest()[:16]
 
     def resized(self, image_size: tuple[int, int]) -> np.ndarray:
         """The same pictures in another size `(H, W)`, uint8 `[N, 3, H, W]`; see `images`."""
         return self._load(image_size).images
-
-    def _hash(self, labels: bytes) -> str:
-        return hashlib.sha256(self._load().digest.encode() + labels).hexdigest()[:16]
 
     def _load(self, image_size: tuple[int, int] | None = None) -> DecodedImages:
         size = image_size or self._options.image_size
@@ -173,19 +173,11 @@ class Split(Pictures):
         super()._set(pictures)
         self.pids = np.array([picture.pid for picture in pictures], dtype=np.int64)
         self.camids = np.array([picture.camid for picture in pictures], dtype=np.int64)
+        self._labels = np.stack([self.pids, self.camids]).astype("<i8").tobytes()
 
     def __repr__(self) -> str:
         people, cameras = len(np.unique(self.pids)), len(np.unique(self.camids))
         return f"<{self.name}: {len(self):,} images, {people:,} pids, {cameras} cameras>"
-
-    @property
-    def fingerprint(self) -> str:
-        """Like that of `Pictures`, but of the images, the pids and the camids.
-
-        Two splits have the same one if and only if (but for a chance of 1 in 2^64) they agree in
-        all three, in the same order.
-        """
-        return self._hash(np.stack([self.pids, self.camids]).astype("<i8").tobytes())
 
 
 class ReidDataset:
@@ -244,21 +236,14 @@ class ReidDataset:
                 who = _shortened(unseen, self.identity_names)
                 text += f"; of {len(unseen):,} it has no picture ({who})"
             if own:
+                who = _shortened(own, self.identity_names)
+                cameras = _shortened([*camids, *self.gallery.camids.tolist()], self.camera_names)
                 text += (
                     f"; of {len(own):,} it has pictures of the query's own camera only, which do "
-                    f"not count ({_shortened(own, self.identity_names)}); {self._cameras()}"
+                    f"not count ({who}); the cameras of query and gallery: {cameras}. Begin the "
+                    "names with the camera, as in door_0001.jpg"
                 )
             warnings.warn(text, stacklevel=4)
-
-    def _cameras(self) -> str:
-        camids = np.unique(np.concatenate([self.query.camids, self.gallery.camids])).tolist()
-        names = _shortened(camids, self.camera_names)
-        if len(camids) == 1:
-            return (
-                f"query and gallery come from one camera, {names}: begin the names with the "
-                "camera, as in door_0001.jpg"
-            )
-        return f"the cameras are {names}"
 
 
 def _shortened(numbers: list[int], names: dict[int, str]) -> str:

@@ -50,38 +50,34 @@ class _Detection(NamedTuple):
 
 
 def _plan(identities: int, cameras: int, images_per_camera: int, seed: int) -> Iterator[_Detection]:
-    """Every picture of the data set, in a fixed order."""
-    numbers = [0] * cameras
-    outfits = max(1, identities // LOOKALIKES)
-    for folder, pid, person, camera in _cast(identities, cameras, images_per_camera, seed):
+    """Every picture of the data set, in a fixed order: who is seen where, and how often."""
+    shuffled = np.random.default_rng([seed, 0]).permutation(identities) + 1
+    train, test = np.sort(shuffled[: identities // 2]), np.sort(shuffled[identities // 2 :])
+    shown = [
+        (folder, pid, pid, camera)
+        for folder, pids, count in (
+            ("bounding_box_train", train, images_per_camera),
+            ("query", test, 1),
+            ("bounding_box_test", test, images_per_camera),
+        )
+        for pid in pids.tolist()
+        for camera in range(cameras)
+        for _ in range(count)
+    ]
+    right = len(test) * cameras * images_per_camera
+    for pid, share in ((-1, JUNK_SHARE), (0, DISTRACTOR_SHARE)):
+        for k in range(math.ceil(share * right)):
+            # A stranger is seen three times, in neighbouring cameras; junk shows other strangers.
+            stranger = identities + 1 + k // 3 + (right if pid == -1 else 0)
+            shown.append(("bounding_box_test", pid, stranger, k % cameras))
+    numbers, outfits = [0] * cameras, max(1, identities // LOOKALIKES)
+    for folder, pid, person, camera in shown:
         numbers[camera] += 1
         label = f"{pid:04d}" if pid >= 0 else "-1"
         box = 0 if folder == "query" else 1  # the real queries are boxed by hand, as number 00
         sequence = f"c{camera + 1}s{1 + person % 6}"
         name = f"{folder}/{label}_{sequence}_{numbers[camera]:06d}_{box:02d}.jpg"
         yield _Detection(name, pid, person, person % outfits, camera, numbers[camera])
-
-
-def _cast(
-    identities: int, cameras: int, images_per_camera: int, seed: int
-) -> Iterator[tuple[str, int, int, int]]:
-    """Folder, pid, person and camera of every picture: who is seen where, and how often."""
-    shuffled = np.random.default_rng([seed, 0]).permutation(identities) + 1
-    train, test = np.sort(shuffled[: identities // 2]), np.sort(shuffled[identities // 2 :])
-    for folder, pids, count in (
-        ("bounding_box_train", train, images_per_camera),
-        ("query", test, 1),
-        ("bounding_box_test", test, images_per_camera),
-    ):
-        for pid in pids.tolist():
-            for camera in range(cameras):
-                yield from [(folder, pid, pid, camera)] * count
-    right = len(test) * cameras * images_per_camera
-    for pid, share in ((-1, JUNK_SHARE), (0, DISTRACTOR_SHARE)):
-        for k in range(math.ceil(share * right)):
-            # A stranger is seen three times, in neighbouring cameras; junk shows other strangers.
-            stranger = identities + 1 + k // 3 + (right if pid == -1 else 0)
-            yield "bounding_box_test", pid, stranger, k % cameras
 
 
 def _draw(shown: _Detection, cameras: list[Camera], seed: int) -> Image.Image:
@@ -124,9 +120,8 @@ def write_synthetic_market(
 
     Half of the identities (rounded down) go to `bounding_box_train`, the others to
     `bounding_box_test` and, once per camera, to `query`. The gallery also gets junk (pid -1: boxes
-    that cut a person in half, or show nobody) and distractors (pid 0: people who are nobody's
-    answer, and boxes that show nobody). `root` is replaced when all is drawn: an interrupted call
-    leaves no half data set.
+    that cut a person in half) and distractors (pid 0: people who are nobody's answer); some of both
+    show nobody. An interrupted call leaves no half data set.
 
     Args:
         root: folder to write, made if it is missing; a relative path is meant from the data root.
@@ -144,10 +139,9 @@ def write_synthetic_market(
 
     Raises:
         ValueError: a setting is not a whole number in its range.
-        FileExistsError: `root` holds anything that this function did not write, or that was
-            changed since; nothing is removed then.
-        OSError: something cannot be written; the text names the way out. What `root` held before
-            is still there.
+        FileExistsError: `root` holds anything that was not written here, or was changed since;
+            nothing is removed then.
+        OSError: something cannot be written; what `root` held before is still there.
 
     Example:
         >>> from tempfile import TemporaryDirectory
