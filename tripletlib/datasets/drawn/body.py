@@ -221,7 +221,7 @@ def _draw_clothes(figure: Figure, who: Identity, torso: np.ndarray) -> None:
     if who.coat:
         figure.patch(skirt, AROUND, (0.28, 0.53), tint(who.top, 0.95))
     figure.patch(torso, AROUND, (0.485, 0.825), who.top)
-    patterns = {
+    patterns: dict[str, list[tuple[Span, Span]]] = {
         "stripes": [(AROUND, (up, up + 0.026)) for up in (0.51, 0.57, 0.63, 0.69, 0.75)],
         "band": [(AROUND, (0.63, 0.71))],
         "logo": [((-32, 32), (0.66, 0.75))],
