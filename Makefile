@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lab notebooks course slides constraints clean
+.PHONY: help setup run test bench lab notebooks course slides constraints hashes clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,20 @@ constraints: $(READY) ## renew constraints.txt from the newest versions that pyp
 	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > constraints.txt
 	@touch $(READY)
+
+# pip reports the SHA-256 of every file that it would install; the package itself is no such file.
+define WRITE_HASHES
+import json, sys
+for package in json.load(open(sys.argv[1]))["install"]:
+    name, version = (package["metadata"][key] for key in ("name", "version"))
+    if "archive_info" in package["download_info"]:
+        digest = package["download_info"]["archive_info"]["hashes"]["sha256"]
+        print(f"{name}=={version} --hash=sha256:{digest}")
+endef
+export WRITE_HASHES
+hashes: $(READY) ## write constraints-hashed.txt: the tested versions with the hashes of their files
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report .venv/report.json --constraint constraints.txt '.[dev,bench]'
+	$(BIN)/python -c "$$WRITE_HASHES" .venv/report.json > constraints-hashed.txt
 
 clean: ## remove .venv and caches; data/ and runs/ stay
 	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -269,6 +269,15 @@ def test_too_many_pixels_are_an_error_before_they_are_decoded(file, size):
         read_images([str(file)], SIZE, progress="off")
 
 
+def test_an_icon_whose_picture_is_larger_than_it_says_is_an_error(file):
+    large = io.BytesIO()
+    Image.new("1", (8_000, 6_251)).save(large, "PNG")
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 1, len(large.getvalue()), 22)
+    file.write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + large.getvalue())
+    with pytest.raises(UnreadableImageError, match="8000 x 6251 pixels are more than"):
+        read_image(file, SIZE)
+
+
 def test_a_large_jpeg_is_decoded_reduced(file):
     save(Image.new("L", (9_000, 6_000), 100), file, "JPEG")
     assert mean_colour(file) == [100] * 3
@@ -319,6 +328,17 @@ def test_missing_file_and_folder(file):
     file.mkdir()
     with pytest.raises(UnreadableImageError, match="it is a folder, a pipe or"):
         read_image(file, SIZE)
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_a_path_may_start_at_home_or_in_the_data_root(data, form, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    data.mkdir()
+    save(Image.new("RGB", (4, 8), "white"), data / "a.png")
+    paths = [form("a.png"), form(f"~/{data.name}/a.png")]
+    assert read_images(paths, (8, 4), progress="off")[0].min() == 255
+    assert read_image(paths[1], (8, 4)).min() == 255
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")

@@ -233,6 +233,15 @@ def test_a_set_of_an_earlier_version_without_checksums_is_known_by_its_names(tin
     assert '"seed": 3' in (write_synthetic_market(**tiny, seed=3) / synthetic.MARKER).read_text()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_in_place_of_the_marker_is_not_waited_for(tiny: dict):
+    marker = write_synthetic_market(**tiny) / synthetic.MARKER
+    marker.unlink()
+    os.mkfifo(marker)
+    with pytest.raises(FileExistsError, match="was not drawn"):
+        write_synthetic_market(**tiny)
+
+
 KILLED = """
 import os, signal, sys
 from tripletlib.datasets.drawn import dataset
@@ -250,8 +259,8 @@ dataset.write_synthetic_market(sys.argv[1], 4, 2, 1, progress="off")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 def test_what_a_killed_process_left_is_removed(tiny: dict):
     write_synthetic_market(**tiny, seed=7)
-    other = tiny["root"].parent / f".{tiny['root'].name}-notes"
-    other.mkdir()
+    other = tiny["root"].parent / f".{tiny['root'].name}-notebook"  # as long as our own token
+    (other / "new").mkdir(parents=True)
     command = [sys.executable, "-c", KILLED, str(tiny["root"])]
     killed = subprocess.run(command, cwd=REPOSITORY, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -311,6 +311,13 @@ def test_copies_of_a_picture_are_ignored_and_others_of_such_names_are_not(tmp_pa
     assert len(Market1501(tmp_path).query) == 1
 
 
+def test_a_copy_named_before_the_original_is_ignored_too(tmp_path):
+    folder = write_market(tmp_path) / "query"
+    (original,) = folder.iterdir()
+    shutil.copy(original, folder / f"Copy of {original.name}")
+    assert len(Market1501(tmp_path).query) == 1
+
+
 def test_a_folder_among_the_pictures(tmp_path):
     (write_market(tmp_path) / "query" / "more").mkdir()
     with pytest.raises(ValueError, match=r"more: is no file"):

@@ -68,6 +68,12 @@ def test_names_are_kept_beside_the_numbers(own):
         assert split.camids.max() < 2**31
 
 
+def test_a_number_is_called_by_its_name(own):
+    dataset = from_folders(own, progress="off")
+    assert [dataset.person(pid) for pid in dataset.gallery.pids] == ["ben", "0", "mia", "mia"]
+    assert [dataset.camera(camid) for camid in dataset.train.camids] == ["yard", "door"]
+
+
 def test_numbers_do_not_depend_on_who_else_is_there(own):
     before = from_folders(own, progress="off")
     fingerprints = [split.fingerprint for split in parts(before)]
@@ -218,7 +224,15 @@ def test_queries_without_an_answer_are_a_warning_with_names_and_numbers(own):
     )
     assert "; of 2 it has no picture (rosa, tom)" in str(notice.message)
     assert "; of 1 it has pictures of the query's own camera only" in str(notice.message)
-    assert "(ben); the cameras of query and gallery: door, yard" in str(notice.message)
+    assert "(ben); the cameras of query and gallery: door, hall, yard" in str(notice.message)
+
+
+def test_people_in_both_training_and_queries_are_told(own, capsys):
+    from_folders(own)
+    assert "in train and among" not in capsys.readouterr().out
+    write_pictures(own, "train/mia/yard_7.jpg")
+    from_folders(own)
+    assert "1 identities are in train and among the queries (mia): " in capsys.readouterr().out
 
 
 def test_one_camera_for_all_is_a_warning(tmp_path):

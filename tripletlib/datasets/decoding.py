@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from tripletlib.datasets.folders import printable
+from tripletlib.datasets.folders import from_data_root, printable
 from tripletlib.runtime import Progress, progress_bar, return_freed_memory
 
 # Pillow's names of the formats that are read. Left out are those that start other programs (EPS:
@@ -58,7 +58,8 @@ def read_image(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.
     the size.
 
     Args:
-        path: a file in one of `FORMATS`; the first picture if it holds several.
+        path: a file in one of `FORMATS`, relative to the data root or absolute; the first picture
+            if it holds several.
         image_size: `(H, W)` in pixels.
 
     Returns:
@@ -92,7 +93,7 @@ def read_images(
     """Reads many pictures, in as many threads as there are processors, with a progress bar.
 
     Args:
-        paths: N files.
+        paths: N files, see `read_image`.
         image_size: `(H, W)` in pixels.
         skip_unreadable: leave out what cannot be read.
         progress: see `tripletlib.runtime`.
@@ -153,10 +154,11 @@ def _explained(path: str | os.PathLike[str], advice: str = _FILE_ADVICE) -> Iter
 
 def _read_file(path: str | os.PathLike[str], image_size: tuple[int, int]) -> np.ndarray:
     with _explained(path):
-        found = os.stat(path)  # noqa: PTH116 - most callers have text
+        file = path if os.path.isabs(path) else from_data_root(path)  # noqa: PTH117 - often text
+        found = os.stat(file)  # noqa: PTH116
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is a folder, a pipe or another thing that is no file")
-        with Path(path).open("rb") as stream:
+        with Path(file).open("rb") as stream:
             return _decode(stream, found.st_size, image_size)
 
 

@@ -18,9 +18,9 @@ _LEFT_FOLDERS = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system vol
 _ABANDONED_AFTER = 3600  # seconds, where no lock tells whether the writer still lives
 
 
-def resolve_root(root: str | os.PathLike[str]) -> Path:
-    """The absolute path; a relative one is meant from the data root, not the working directory."""
-    return (data_root() / Path(root).expanduser()).resolve()
+def from_data_root(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` expanded; a relative one is meant from the data root."""
+    return data_root() / Path(path).expanduser()
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:

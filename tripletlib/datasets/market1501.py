@@ -5,7 +5,7 @@ import re
 import warnings
 from pathlib import Path
 
-from tripletlib.datasets.folders import printable, resolve_root, scan
+from tripletlib.datasets.folders import from_data_root, printable, scan
 from tripletlib.datasets.splits import PARTS, FileList, ListedPicture, ReadOptions, ReidDataset
 from tripletlib.evaluation import DISTRACTOR, JUNK
 from tripletlib.runtime import Progress
@@ -66,7 +66,7 @@ class Market1501(ReidDataset):
         progress: Progress = "auto",
     ) -> None:
         options = ReadOptions(image_size, skip_unreadable, progress)
-        folder = _find_market(resolve_root(root))
+        folder = _find_market(from_data_root(root).resolve())
         files = {part: _list_files(folder / name, part, options) for part, name in FOLDERS.items()}
         counts = _count(files)
         if _looks_official(folder, counts):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tripletlib.datasets.decoding import ENDINGS
-from tripletlib.datasets.folders import printable, resolve_root, scan
+from tripletlib.datasets.folders import from_data_root, printable, scan
 from tripletlib.datasets.market1501 import parse_name
 from tripletlib.datasets.splits import (
     PARTS,
@@ -81,7 +81,7 @@ def from_folders(
         ValueError: an empty folder, or a file or folder that does not belong there.
     """
     options = ReadOptions(image_size, skip_unreadable, progress)
-    folder = resolve_root(root)
+    folder = from_data_root(root).resolve()
     identities, cameras = Numbering(), Numbering()
     files = {part: FileList(options) for part in PARTS}
     for part in PARTS:
@@ -112,7 +112,7 @@ def from_pictures(
         ValueError: no picture is in it.
     """
     options = ReadOptions(image_size, skip_unreadable, progress)
-    folder = resolve_root(root)
+    folder = from_data_root(root).resolve()
     files, others = FileList(options), 0
     for entry in scan(folder):
         if entry.is_file() and Path(entry.name).suffix.lower() in ENDINGS:

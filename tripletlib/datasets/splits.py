@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -220,6 +220,14 @@ class ReidDataset:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.train!r}, {self.query!r}, {self.gallery!r})"
 
+    def person(self, pid: int) -> str:
+        """What to call an identity: the name of its folder if it has one, else its number."""
+        return self.identity_names.get(int(pid), str(pid))
+
+    def camera(self, camid: int) -> str:
+        """What to call a camera: the word in its file names if there is one, else its number."""
+        return self.camera_names.get(int(camid), str(camid))
+
     def _tell_answers(self, options: ReadOptions) -> None:
         pids, camids = self.gallery.pids.tolist(), self.gallery.camids.tolist()
         of_pid, of_both = Counter(pids), Counter(zip(pids, camids, strict=True))
@@ -230,24 +238,29 @@ class ReidDataset:
         right = len(queries) - len(unseen) - len(own)
         answered = f"{right:,} of {len(queries):,} queries have a right answer in the gallery"
         options.tell(f"{answered}: the same identity in another camera.")
+        known = sorted({*self.train.pids.tolist()} & {*pids})
+        if known:
+            options.tell(
+                f"{len(known):,} identities are in train and among the queries "
+                f"({_named(self.person, known)}): scores say nothing about people never seen."
+            )
         if 2 * right < len(queries):
             text = f"{printable(self.root)}: {answered}"
             if unseen:
-                who = _shortened(unseen, self.identity_names)
-                text += f"; of {len(unseen):,} it has no picture ({who})"
+                text += f"; of {len(unseen):,} it has no picture ({_named(self.person, unseen)})"
             if own:
-                who = _shortened(own, self.identity_names)
-                cameras = _shortened([*camids, *self.gallery.camids.tolist()], self.camera_names)
+                cameras = _named(self.camera, [*camids, *self.gallery.camids.tolist()])
                 text += (
                     f"; of {len(own):,} it has pictures of the query's own camera only, which do "
-                    f"not count ({who}); the cameras of query and gallery: {cameras}. Begin the "
-                    "names with the camera, as in door_0001.jpg"
+                    f"not count ({_named(self.person, own)}); the cameras of query and gallery: "
+                    f"{cameras}. Begin the names with the camera, as in door_0001.jpg"
                 )
             warnings.warn(text, stacklevel=4)
 
 
-def _shortened(numbers: list[int], names: dict[int, str]) -> str:
-    shown = [printable(names.get(number, str(number))) for number in dict.fromkeys(numbers)]
+def _named(name: Callable[[int], str], numbers: list[int]) -> str:
+    """The first names of a list, each once."""
+    shown = [printable(name(number)) for number in dict.fromkeys(numbers)]
     return ", ".join(shown[:_SHOWN]) + ", ..." * (len(shown) > _SHOWN)
 
 

@@ -21,11 +21,11 @@ from tripletlib.datasets.drawn.identities import Identity
 from tripletlib.datasets.drawn.pictures import Framing, draw_person
 from tripletlib.datasets.drawn.streets import Camera
 from tripletlib.datasets.folders import (
+    from_data_root,
     is_left_by_file_manager,
     printable,
     remove_abandoned,
     replaced_folder,
-    resolve_root,
     scan,
 )
 from tripletlib.runtime import Progress, explained_data_writing, progress_bar
@@ -153,7 +153,7 @@ def write_synthetic_market(
     seeds = {"seed": seed} | ({} if camera_seed is None else {"camera_seed": camera_seed})
     sizes = {"identities": identities, "cameras": cameras, "images_per_camera": images_per_camera}
     settings = _check_settings(sizes | seeds)
-    root = resolve_root(root)
+    root = from_data_root(root).resolve()
     remove_abandoned(root)
     plan = list(_plan(identities, cameras, images_per_camera, settings["seed"]))
     pictures = {name: sum(shown.name.startswith(name) for shown in plan) for name in FOLDERS}
@@ -191,6 +191,8 @@ def _write_pictures(
 def _read_marker(root: Path) -> tuple[dict, dict[str, int | None]]:
     """How a set was drawn, and its files with their CRC-32 if known; both empty if it was not."""
     try:
+        if not (root / MARKER).is_file():  # a pipe would be waited for
+            return {}, {}
         marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
         shape = (marker[name] for name in ("identities", "cameras", "images_per_camera", "seed"))
         names = [shown.name for shown in _plan(*shape)]
