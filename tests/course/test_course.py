@@ -164,6 +164,32 @@ def test_a_lessons_edition_is_the_lesson_but_for_gates_and_folds(lesson):
             assert "**Predict" not in ours.source.partition("</details>")[0]
 
 
+# Parameters with which a lesson runs in seconds; what it computes is tested elsewhere, by nbval.
+TINY = {
+    "01": {"epochs": 1, "steps_per_epoch": 5},
+    "02": {"steps": 12, "fast_steps": 12, "warm_up_steps": 6},
+    "03": {"steps": 12, "decay_start": 6, "decay_end": 12},
+    "04": {"sweep_k1": [5, 20], "sweep_k2": [1, 6], "sweep_lambda": [0.3], "tta_people": 4},
+    "05": {"top_k": 5},
+}
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lessons_edition_runs_once_its_predictions_are_written(path, execute):
+    edition, count = course_lesson(nbformat.read(path, as_version=4))
+    lines = [f"\n{name} = {value}" for name, value in TINY[path.name[:2]].items()]
+    written = 0
+    for cell in edition.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            assert all(f"\n{name} = " in f"\n{cell.source}" for name in TINY[path.name[:2]])
+            cell.source += "".join(lines)
+        if "prediction" in cell.metadata.get("tags", []):
+            written += cell.source.count('""')
+            cell.source = cell.source.replace('""', '"it falls"')
+    assert written == count
+    execute(edition)
+
+
 def test_a_result_waits_for_its_prediction():
     cells = [
         nbformat.v4.new_markdown_cell("**Predict, then run.** What is 1 + 1?"),

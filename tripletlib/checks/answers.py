@@ -26,10 +26,8 @@ class Answer:
     def __call__(self, *inputs: Any, about: str = "", copied: bool = True) -> Any:
         """Calls the function; whatever it raises becomes a `WrongAnswer`.
 
-        Args:
-            inputs: arguments.
-            about: what is special about them, for the sentence if the function raises.
-            copied: False where gradients of the inputs are asked for.
+        `about` says what is special about the inputs, and stands in that sentence. Where gradients
+        of the inputs are asked for, `copied` is False.
         """
         if not callable(self.value):
             name = type_name(self.value)

@@ -10,7 +10,6 @@ from tripletlib.checks.values import agree, need, numbers, of_type, parts, wrong
 
 @exercise("01.1", "Notebook 02 counts with it how many triplets a batch holds.")
 def check_partners(answer: Answer) -> None:
-    """Positives, negatives and triplets of a P x K batch."""
     for p, k in ((10, 12), (3, 3), (32, 4), (5, 1), (1, 7)):
         one = (k - 1) * (p - 1) * k  # triplets of one anchor
         wanted = {"positives": k - 1, "negatives": (p - 1) * k, "triplets": p * k * one}
@@ -31,7 +30,6 @@ def check_partners(answer: Answer) -> None:
 
 @exercise("01.2", "Every training in these notebooks draws its batches like this.")
 def check_draw_batch(answer: Answer) -> None:
-    """A batch of P identities x K images, as indices."""
     random = np.random.default_rng(0)
     digits = random.permutation(np.repeat(np.arange(10), 12 + 3 * np.arange(10)))
     cases = ((digits, 10, 12), (np.array([7, 8, 7, 9, 7, 8, 7, 8, 7]), 3, 4), (digits + 40, 4, 3))
@@ -79,7 +77,6 @@ def _check_variety(seen: np.ndarray, labels: np.ndarray, p: int, k: int) -> None
 
 @exercise("01.3", "Notebooks 01 and 02 judge their maps by this vote, on held-out digits.")
 def check_vote(answer: Answer) -> None:
-    """Names each image by the vote of the k nearest others."""
     random = np.random.default_rng(1)
     names = np.array([3, 9, 40])[random.integers(3, size=40)]
     points = random.normal(size=(40, 2)) + 0.02 * names[:, None]
@@ -109,7 +106,6 @@ def _check_names(voted: np.ndarray, points: np.ndarray, labels: np.ndarray, k: i
 
 @exercise("01.4", "New people enter a system in this way, without any training: see notebook 05.")
 def check_unseen(answer: Answer) -> None:
-    """Names digits, also such as the network was never trained on."""
     random = np.random.default_rng(2)
 
     def draw(digits: Any, each: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +131,6 @@ def check_unseen(answer: Answer) -> None:
 
 @exercise("01.5", "In notebooks 02 and 03 you will meet all three, on digits and on people.")
 def check_read_log(answer: Answer) -> None:
-    """Healthy, packed or dead, from the last entries of a log."""
     row = np.arange(30)
     faint = 2e-5 * np.random.default_rng(3).random(30)
     # loss, active fraction, median distance; margin; state

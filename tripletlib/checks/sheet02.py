@@ -15,7 +15,6 @@ _POINTS = ((-2.0, 1.2), (-1.4, -0.9), (0.6, 0.9), (1.9, 1.6), (-0.3, 0.2), (2.2,
 
 @exercise("02.1", "Every loss that mines in a batch, the next two among them, begins with them.")
 def check_masks(answer: Answer) -> None:
-    """Positives and negatives of each anchor, boolean [B, B]."""
     for labels in ([0, 0, 1, 1], [3, 1, 3, 1, 1], [5, 2, 2], [4], []):
         names = np.array(labels, dtype=int)
         same, others = names[:, None] == names, ~np.eye(len(labels), dtype=bool)
@@ -47,7 +46,6 @@ def _check_diagonals(positive: np.ndarray, negative: np.ndarray, labels: np.ndar
 
 @exercise("02.2", "This is the loss of notebooks 01 and 03; the kernel's gradient is the same.")
 def check_batch_hard(answer: Answer) -> None:
-    """Mean hinge of the hardest triplets, from distances and masks."""
     for seed, labels in enumerate(([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2], [4, 1, 1, 1, 4, 2, 3])):
         names, points = torch.tensor(labels), normal(seed, len(labels), 2).double()
         distances, same = torch.cdist(points, points), names[:, None] == names
@@ -99,7 +97,6 @@ def _compare_batch_hard(
 
 @exercise("02.3", "FaceNet was trained with it; it spares the first steps the hardest negatives.")
 def check_semi_hard(answer: Answer) -> None:
-    """A triplet for each pair of anchor and positive, with its semi-hard negative."""
     grid = torch.tensor([[0.0], [2.0], [2.0], [4.0], [1.0], [9.0], [12.0]])  # ties on purpose
     cases = (
         (torch.tensor(_POINTS), [0, 0, 0, 1, 1, 1, 2, 2, 2]),
@@ -116,12 +113,10 @@ def check_semi_hard(answer: Answer) -> None:
         need(not result.is_floating_point(), "triplets are whole numbers: indices of images")
         in_batch = ((result >= 0) & (result < len(labels))).all()
         need(in_batch, "an index in your triplets is not in the batch")
-        _check_pairs(result.tolist(), distances, names)
-        for a, p, n in result.tolist():
-            _check_negative(a, p, n, distances, names)
+        _check_triplets(result.tolist(), distances, names)
 
 
-def _check_pairs(triplets: list[list[int]], d: Tensor, labels: Tensor) -> None:
+def _check_triplets(triplets: list[list[int]], d: Tensor, labels: Tensor) -> None:
     names, same = _names(labels), labels[:, None] == labels
     for a, p, n in triplets:
         need(a != p, f"{names[a]} is its own positive in a triplet")
@@ -129,29 +124,21 @@ def _check_pairs(triplets: list[list[int]], d: Tensor, labels: Tensor) -> None:
         need(not same[a, n], f"{names[n]} is no negative of {names[a]}")
     pairs = [(a, p) for a, p in same.nonzero().tolist() if a != p]
     for a, p in pairs:
-        if not any(row[:2] == [a, p] for row in triplets):
-            semi_hard = (d[a][~same[a]] > d[a, p]).any()
-            need(semi_hard, f"{_no_semi_hard(names[a], names[p])}: see what is asked then")
-            wrong(f"{names[a]} is an anchor, too: with its positive {names[p]} it has no triplet")
+        chosen = [n for *pair, n in triplets if pair == [a, p]]
+        pair, reached = f"anchor {names[a]} with {names[p]}", d[a, chosen]
+        others = d[a][~same[a]]
+        farther = others[others > d[a, p]]
+        if not len(farther):
+            none = f"anchor {names[a]} has no semi-hard negative for {names[p]}"
+            asked = len(chosen) and (reached == others.max()).all()
+            need(asked, f"{none}: see what is asked then")
+            continue
+        need(chosen, f"{pair} has no triplet: each image of a pair is an anchor, too")
+        hard = "is not farther than the positive, so it is hard"
+        need((reached > d[a, p]).all(), f"{pair}: the negative {names[chosen[0]]} {hard}")
+        nearer = f"a nearer negative than {names[chosen[0]]} is semi-hard too"
+        need((reached == farther.min()).all(), f"{pair}: {nearer}")
     need(len(triplets) == len(pairs), f"{len(pairs)} pairs, but {len(triplets)} triplets")
-
-
-def _check_negative(a: int, p: int, n: int, d: Tensor, labels: Tensor) -> None:
-    anchor, positive, negative = (_names(labels)[i] for i in (a, p, n))
-    others, reach, chosen = d[a][labels != labels[a]], d[a, p], d[a, n]
-    if not (others > reach).any():
-        none = _no_semi_hard(anchor, positive)
-        need(chosen == others.max(), f"{none}, and {negative} is not what is asked then")
-        return
-    pair = f"anchor {anchor} with {positive}"
-    hard = f"{pair}: the negative {negative} is not farther than the positive, so it is hard"
-    need(chosen > reach, hard)
-    nearest = others[others > reach].min()
-    need(chosen == nearest, f"{pair}: a nearer negative than {negative} is semi-hard too")
-
-
-def _no_semi_hard(anchor: str, positive: str) -> str:
-    return f"anchor {anchor} has no semi-hard negative for {positive}"
 
 
 def _names(labels: Tensor) -> list[str]:
@@ -164,7 +151,6 @@ def _names(labels: Tensor) -> list[str]:
 
 @exercise("02.4", "Two equal images in a batch can no longer turn a network's weights into NaN.")
 def check_safe_distances(answer: Answer) -> None:
-    """Euclidean distances whose gradient is finite where two embeddings coincide."""
     twins = torch.tensor([[1.0, 2.0], [1.0, 2.0], [4.0, 6.0], [-3.0, 0.5]])
     for points in (twins, 1e-3 * normal(0, 5, 3), torch.zeros(3, 2), normal(1, 6, 4)):
         copied, reference = (points.clone().requires_grad_() for _ in range(2))
@@ -214,7 +200,6 @@ def _check_values(result: Tensor, wanted: Tensor) -> None:
 
 @exercise("02.5", "Notebook 02's collapsed network is found and cured in the same way.")
 def check_collapse(answer: Answer) -> None:
-    """Counts living units, and changes settings so that they stay alive."""
     count, cure = parts(answer.value, "living_units", "cure")
     _check_living_units(Answer(count))
     ill = {"margin": 0.5, "learning_rate": 0.1, "batch_norm": False, "slope": 0.0}

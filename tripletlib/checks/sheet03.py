@@ -13,7 +13,6 @@ from tripletlib.evaluation import average_precision
 
 @exercise("03.1", "Every score of a re-identification system begins with this filter.")
 def check_protocol(answer: Answer) -> None:
-    """Which gallery pictures count for a query."""
     # person, camera, how many; the query is person 7 in camera 2
     groups = [(7, 2, 4), (7, 1, 3), (7, 5, 2), (8, 2, 9), (11, 2, 3), (8, 1, 5), (0, 2, 2),
               (0, 3, 4), (-1, 2, 3), (-1, 4, 3)]  # fmt: skip
@@ -38,7 +37,6 @@ def check_protocol(answer: Answer) -> None:
 
 @exercise("03.2", "mAP, the score of every table in the field, is the mean of it over the queries.")
 def check_average_precision(answer: Answer) -> None:
-    """AP by the rectangle rule."""
     random = np.random.default_rng(1)
     lists = [np.isin(np.arange(1, 10), [1, 5, 9]), np.ones(4, bool), np.array([False, True])]
     lists += [random.random(30) < share for share in (0.1, 0.5)]
@@ -68,7 +66,6 @@ def check_average_precision(answer: Answer) -> None:
 
 @exercise("03.3", "LuNet is a row of twelve such blocks, with a max-pooling every one to three.")
 def check_block(answer: Answer) -> None:
-    """A pre-activation residual block."""
     need(isinstance(answer.value, type), "hand over the class, by its name and without brackets")
     need(issubclass(answer.value, nn.Module), "the class must be an nn.Module")
     for n_in, n_inner, n_out in ((32, 8, 32), (128, 64, 256), (64, 16, 32)):
@@ -97,8 +94,9 @@ def _forward(block: nn.Module, images: Tensor, n_in: int, n_out: int) -> Tensor:
     except NotImplementedError:
         wrong("not written yet: fill in the stub and run its cell, then check again")
     except RuntimeError as error:
-        widths_differ = n_in != n_out and "must match" in str(error)
-        need(not widths_differ, f"{n_in} and {n_out} channels cannot be added")
+        differ = "must match" in str(error)
+        need(not differ or n_in == n_out, f"{n_in} and {n_out} channels cannot be added")
+        need(not differ, "maps of two sizes are added: is the 3 x 3 convolution padded?")
         wrong(f"with {n_in} channels in and {n_out} out, forward raises: {error}")
 
 
@@ -160,7 +158,6 @@ def _check_activations(block: nn.Module) -> None:
 
 @exercise("03.4", "Notebook 04's last warning, and every honest table, rests on this.")
 def check_honest_choice(answer: Answer) -> None:
-    """Chooses a setting on training people, and reports it on the test people."""
     settings = [(stripes, bins) for stripes in (3, 6, 9) for bins in (3, 4)]
     for seed in range(3):
         random = np.random.default_rng(seed)
@@ -192,7 +189,6 @@ def check_honest_choice(answer: Answer) -> None:
 
 @exercise("03.5", "`embed(..., tta='flip')` does so; notebook 04 measures what it is worth.")
 def check_flip(answer: Answer) -> None:
-    """Mean of the embeddings of a picture and of its mirror image."""
     images, weights = normal(0, 3, 3, 6, 4), normal(1, 3 * 6 * 4, 5)
 
     def model(batch: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ _SetOf = Callable[[np.ndarray, int, int], set[int]]
 
 @exercise("04.1", "Market-1501's papers report it: now you can compare with them, and say so.")
 def check_trapezoid(answer: Answer) -> None:
-    """AP by the trapezoid rule of Market-1501's own code."""
     random = np.random.default_rng(0)
     lists = [np.isin(np.arange(1, 11), ranks) for ranks in ([1, 5, 9], [1, 2, 3], [4], [2, 10])]
     lists += [random.random(40) < share for share in (0.1, 0.6)]
@@ -81,7 +80,6 @@ def _judge(
 
 @exercise("04.2", "The expansion, next, begins with this set, and so does `k_reciprocal`.")
 def check_reciprocal(answer: Answer) -> None:
-    """R(i, k1): mutual neighbours."""
     cases = [
         (order, i, k1)
         for order in _ORDERS
@@ -123,7 +121,6 @@ def _expanded(
 
 @exercise("04.3", "With it a picture finds relatives that were never among its own neighbours.")
 def check_expansion(answer: Answer) -> None:
-    """R*(i, k1): the reciprocal set and the narrower ones that fit into it."""
     orders = [*_ORDERS, *(_order(seed, 16) for seed in range(10, 14))]
     cases = [(order, i, k1) for order in orders for k1 in (3, 6, 7) for i in range(len(order))]
     growing = "a set was compared with what had joined already"
@@ -149,7 +146,6 @@ def check_expansion(answer: Answer) -> None:
 
 @exercise("04.4", "The re-ranked distance is this one, with a share of the first mixed in.")
 def check_jaccard(answer: Answer) -> None:
-    """Jaccard distance of two rows of weights."""
     random = np.random.default_rng(0)
     rows = random.random((8, 12)) * (random.random((8, 12)) < 0.6)
     rows[:, 0] += 0.1
@@ -175,7 +171,6 @@ def check_jaccard(answer: Answer) -> None:
     "04.5", "So may k1, k2 and lambda be chosen for a table: on other people than it reports."
 )
 def check_honest_windows(answer: Answer) -> None:
-    """Chooses k1 and k2 on some people's queries, and reports them on the others'."""
     settings = [(k1, k2) for k1 in (5, 10, 20) for k2 in (1, 3, 6)]
     for seed in range(3):
         random = np.random.default_rng(seed)

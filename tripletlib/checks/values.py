@@ -72,13 +72,9 @@ def parts(value: Any, *names: str) -> Sequence[Any]:
 
 
 def agree(value: Any, wanted: Any, what: str, misreadings: Mapping[str, Any] | None = None) -> None:
-    """Compares a number with the right one, and with those that known misconceptions give.
+    """Compares a number with the right one, then with those that misconceptions give.
 
-    Args:
-        value: what the answer returned.
-        wanted: the right number; the tolerance is 1e-4.
-        what: the number's name in a sentence.
-        misreadings: for each sentence the number that it explains.
+    `misreadings` holds for each sentence the number that it explains; the tolerance is 1e-4.
     """
     value = number(value, what)
     if not np.isclose(value, float(wanted), atol=1e-4, equal_nan=True):

@@ -17,15 +17,7 @@ from typing import NamedTuple
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
-from nbgrader.preprocessors import (
-    CheckCellMetadata,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ClearOutput,
-    ClearSolutions,
-    ComputeChecksums,
-    LockCells,
-)
+from nbgrader import preprocessors as steps
 from PIL import Image
 
 from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks
@@ -36,8 +28,9 @@ SOURCES = EXERCISES / "source"
 COURSE = REPOSITORY / "course"
 NOT_FOR_STUDENTS = {"wrong-answer", "teacher"}  # tags of a source's cells
 # What `nbgrader generate_assignment` does, but for the gradebook.
-_STUDENT = (LockCells, ClearSolutions, ClearOutput, CheckCellMetadata, ClearHiddenTests,
-            ClearMarkScheme, ComputeChecksums, CheckCellMetadata)  # fmt: skip
+_STUDENT = (steps.LockCells, steps.ClearSolutions, steps.ClearOutput, steps.CheckCellMetadata,
+            steps.ClearHiddenTests, steps.ClearMarkScheme, steps.ComputeChecksums,
+            steps.CheckCellMetadata)  # fmt: skip
 _TITLE = re.compile(r"^## (\d\d\.\d) (.+?) · (\d+) points · (\d+) minutes$", re.MULTILINE)
 _COLOURS = 64  # of an expected picture: it shall stay small in git
 _CONFIG = """\
@@ -84,13 +77,10 @@ def student_sheet(source: NotebookNode) -> NotebookNode:
 
 
 def course_lesson(lesson: NotebookNode) -> tuple[NotebookNode, int]:
-    """A lesson whose results wait for a prediction, without outputs.
+    """A lesson whose results wait for a prediction, without outputs; and how many there are.
 
     Behind every "Predict, then run" comes a cell for the answer. The code cell that follows asks
     for it first, and the text behind the result is folded up to the next headline.
-
-    Returns:
-        The lesson and the number of its answer cells.
     """
     cells: list[NotebookNode] = []
     count, waiting, revealed = 0, False, False
@@ -108,18 +98,14 @@ def course_lesson(lesson: NotebookNode) -> tuple[NotebookNode, int]:
         if asks:
             count, waiting = count + 1, True
             cells.append(_answer_cell(count))
-    edition = nbformat.v4.new_notebook(cells=cells, metadata=lesson.metadata)
-    return edition, count
+    return nbformat.v4.new_notebook(cells=cells, metadata=lesson.metadata), count
 
 
 def _answer_cell(number: int) -> NotebookNode:
-    code = (
-        "from tripletlib.checks import predicted\n\n"
-        f'prediction_{number} = ""  # your prediction: a sentence or a number'
-    )
-    cell = nbformat.v4.new_code_cell(code, metadata={"tags": ["prediction"]})
-    cell.id = f"prediction-{number}"
-    return cell
+    answer = f'prediction_{number} = ""  # your prediction: a sentence or a number'
+    code = f"from tripletlib.checks import predicted\n\n{answer}"
+    tags = {"tags": ["prediction"]}
+    return nbformat.v4.new_code_cell(code, id=f"prediction-{number}", metadata=tags)
 
 
 def _fold(text: str) -> str:
@@ -151,7 +137,7 @@ def build(folder: Path = COURSE) -> list[str]:
         student = student_sheet(source)
         editions = {
             "student": student,
-            "teacher": ClearOutput().preprocess(nbformat.from_dict(source), {})[0],
+            "teacher": steps.ClearOutput().preprocess(nbformat.from_dict(source), {})[0],
             f"nbgrader/source/{name}": without_teachers_cells(source),
             f"nbgrader/release/{name}": student,
         }

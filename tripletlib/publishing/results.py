@@ -35,11 +35,7 @@ _EARLY = 5620  # steps: 10 of the original's 50 epochs on digits
 
 
 def read_results(folder: Path = FOLDER) -> pd.DataFrame:
-    """The rows of `results.csv`; every cell is text, so that a number stays as it was written.
-
-    Raises:
-        OSError, ValueError: there is none, or it has other columns.
-    """
+    """The rows of `results.csv`; every cell is text, so that a number stays as it was written."""
     table = _read_text(folder / "results.csv")
     if list(table.columns) != _COLUMNS:
         raise ValueError(f"{folder / 'results.csv'} must have the columns {', '.join(_COLUMNS)}")
@@ -47,19 +43,10 @@ def read_results(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def keep_run(source: Path, folder: Path, **about: str | int) -> int:
-    """Copies a finished run's settings, log and scores into the results.
+    """Copies a finished run's settings, log and scores into the results; returns how many rows.
 
-    Args:
-        source: the run folder, with `config.yaml`, `history.csv`, and `scores.csv` (which
-            `tripletlib score` writes) or `accuracy.csv` (see `EmbeddingFilm`).
-        folder: the results; rows of an earlier run of the same name are replaced.
-        about: cells of the new rows in `results.csv`: section, what, minutes, command.
-
-    Returns:
-        How many rows were added.
-
-    Raises:
-        OSError, ValueError: the run lacks one of those files, or did not come to its end.
+    The run has `scores.csv`, which `tripletlib score` writes, or `accuracy.csv` (digits); `about`
+    fills cells of its rows: section, what, minutes, command. An earlier run of its name goes.
     """
     log, steps = pd.read_csv(source / "history.csv"), _read_config(source)["training"]["steps"]
     if len(log) != steps:
@@ -92,16 +79,7 @@ def _thinned(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def filled_page(page: str, table: pd.DataFrame, folder: Path = FOLDER) -> str:
-    """The Markdown page with all that stands between `<!-- NAME -->` and `<!-- end -->` renewed.
-
-    Args:
-        page: the list of runs and the table of each section are marked in it.
-        table: see `read_results`.
-        folder: the results, for the settings and logs of the kept runs.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
+    """The Markdown page with all that stands between `<!-- NAME -->` and `<!-- end -->` renewed."""
     sections = {section: table[table["section"] == section] for section in TITLES}
     parts = {"runs": _runs_list(table, folder)}
     for section, rows in sections.items():

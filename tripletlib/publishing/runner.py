@@ -32,19 +32,12 @@ _QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one notebook went.
+    """How one notebook went."""
 
-    Attributes:
-        path: the executed notebook; its HTML page lies beside it.
-        seconds: from start to end.
-        error: None, or the cell and the error that stopped it.
-        headlines: what `show_headlines` displayed.
-    """
-
-    path: Path
-    seconds: float
-    error: str | None
-    headlines: Mapping[str, str]
+    path: Path  # the executed notebook; its HTML page lies beside it
+    seconds: float  # from start to end
+    error: str | None  # the cell and what it raised
+    headlines: Mapping[str, str]  # what `show_headlines` displayed
 
 
 def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
