@@ -27,18 +27,11 @@ _CHUNK = 64  # files hashed by a thread at a time
 
 
 class DecodedImages(NamedTuple):
-    """The images of a list of files.
+    """The images of a list of files, in their order."""
 
-    Attributes:
-        images: uint8 `[N, 3, H, W]`, in the order of the files. Memory-mapped if a cache could be
-            written; changes stay in memory.
-        skipped: index in the list of files, and reason, of each that could not be read.
-        digest: SHA-256 of shape and values of `images` as they were decoded, hexadecimal.
-    """
-
-    images: np.ndarray
-    skipped: dict[int, str]
-    digest: str
+    images: np.ndarray  # uint8 [N, 3, H, W]; memory-mapped from a cache, changes stay in memory
+    skipped: dict[int, str]  # index and reason of each file that could not be read
+    digest: str  # SHA-256 of shape and values of the images as they were decoded
 
 
 def load_images(

@@ -68,9 +68,7 @@ class Market1501(ReidDataset):
         options = ReadOptions(image_size, skip_unreadable, progress)
         folder = _find_market(from_data_root(root).resolve())
         files = {part: _list_files(folder / name, part, options) for part, name in FOLDERS.items()}
-        counts = _count(files)
-        if _looks_official(folder, counts):
-            _compare(folder, counts, options)
+        _compare_counts(folder, files, options)
         super().__init__(folder, files)
 
 
@@ -119,23 +117,16 @@ def _list_files(folder: Path, part: str, options: ReadOptions) -> FileList:
     return files
 
 
-def _count(files: dict[str, FileList]) -> dict[str, int]:
+def _compare_counts(folder: Path, files: dict[str, FileList], options: ReadOptions) -> None:
+    """Tells whether all of Market-1501 is there, if the set looks like it."""
     train, query, gallery = ([one.pid for one in files[part].pictures] for part in PARTS)
     found = [len(train), len(set(train)), len(query), len(set(query)), len(gallery)]
     found += [gallery.count(JUNK), gallery.count(DISTRACTOR)]
-    return dict(zip(OFFICIAL_COUNTS, found, strict=True))
-
-
-def _looks_official(folder: Path, counts: dict[str, int]) -> bool:
+    counts = dict(zip(OFFICIAL_COUNTS, found, strict=True))
+    is_named = folder.name.lower().startswith("market-1501-v") or (folder / "gt_bbox").is_dir()
     sizes = ("training images", "queries", "images in bounding_box_test")
-    return (
-        folder.name.lower().startswith("market-1501-v")
-        or (folder / "gt_bbox").is_dir()
-        or any(counts[name] == OFFICIAL_COUNTS[name] for name in sizes)
-    )
-
-
-def _compare(folder: Path, counts: dict[str, int], options: ReadOptions) -> None:
+    if not is_named and all(counts[size] != OFFICIAL_COUNTS[size] for size in sizes):
+        return
     wrong = [
         f"{name} {counts[name]:,} (official: {official:,})"
         for name, official in OFFICIAL_COUNTS.items()
