@@ -21,7 +21,7 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 	@touch $@
 
 run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
-	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params $(PARAMS))
+	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params "$$PARAMS")
 
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
@@ -38,7 +38,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/bench_losses.py
 	$(BIN)/python tests/benchmarks/bench_training.py
-	$(BIN)/python tests/benchmarks/bench_evaluation.py $(if $(RANK_CYLIB),--cython $(RANK_CYLIB))
+	$(BIN)/python tests/benchmarks/bench_evaluation.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")
 	$(BIN)/python tests/benchmarks/bench_browser.py
 	$(BIN)/python tests/benchmarks/bench_reranking.py
 

@@ -1,5 +1,6 @@
 """The runner on notebooks of a few cells; the real ones run in `make run`."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,6 +148,35 @@ def test_make_help_lists_every_target(project):
     listed = make(project).stdout
     for target in ("setup", "run", "test", "bench", "lab", "notebooks", "constraints", "clean"):
         assert f"make {target}" in listed
+
+
+def in_place_of_python(project, script):
+    """Arguments that let `make` call a script, without an environment."""
+    for name in ("python", "ready"):
+        (project / name).write_text(f"#!/bin/sh\n{script}\n")
+        (project / name).chmod(0o755)
+    return f"BIN={project}", f"READY={project / 'ready'}"
+
+
+@pytest.mark.parametrize("file", ["my own file.yaml", "it's.yaml", "a(1);b.yaml", "*.yaml"])
+def test_make_run_takes_any_file_name(project, file):
+    place = in_place_of_python(project, "printf '%s\\n' \"$@\"")
+    told = make(project, "run", f"PARAMS={file}", *place).stdout
+    assert told.splitlines()[-2:] == ["--params", file]
+
+
+def test_make_hashes_writes_what_pip_reports(project):
+    archive = {"archive_info": {"hashes": {"sha256": "0f" * 32}}}
+    packages = [
+        {"metadata": {"name": "numpy", "version": "2.1.0"}, "download_info": archive},
+        {"metadata": {"name": "tripletlib", "version": "0.1.0"}, "download_info": {"dir_info": {}}},
+    ]
+    (project / "reported.json").write_text(json.dumps({"install": packages}))
+    (project / ".venv").mkdir()
+    pip = 'if [ "$2" = pip ]; then cp reported.json .venv/report.json; exit; fi'
+    make(project, "hashes", *in_place_of_python(project, f'{pip}\nexec {sys.executable} "$@"'))
+    written = (project / "constraints-hashed.txt").read_text()
+    assert written == f"numpy==2.1.0 --hash=sha256:{'0f' * 32}\n"
 
 
 def test_notebooks_are_run_from_the_command_line_too():

@@ -30,7 +30,7 @@ class Numbering:
     """Numbers that stand for names. A name's number does not depend on the other names."""
 
     def __init__(self) -> None:
-        self.names: dict[int, str] = {}  # of each number given so far
+        self.names: dict[int, str] = {}  # of each number given so far, fit to be shown
         self._forms: dict[int, str] = {}
 
     def __call__(self, name: str) -> int:
@@ -51,7 +51,7 @@ class Numbering:
                 f"{printable(name)!r} and {printable(other)!r} happen to get the same number, "
                 f"{number}; rename one of them"
             )
-        self.names.setdefault(number, name)
+        self.names.setdefault(number, printable(name))
         return number
 
 

@@ -192,8 +192,9 @@ class ReidDataset:
         query: the `Split` of pictures to look up.
         gallery: the `Split` to find them in; junk (pid -1) is left out, distractors (0) are kept.
         junk_paths: the files that were left out as junk, absolute paths, strings `[N]`.
-        identity_names: pid to the name of its folder; empty where names are numbers.
-        camera_names: camid to the word in the file names; empty where they are numbers.
+        identity_names: pid to the name of its folder; empty for the layout of Market-1501.
+        camera_names: camid to the word in the file names; likewise. In both, characters that
+            cannot be shown are escaped.
     """
 
     def __init__(
@@ -260,7 +261,7 @@ class ReidDataset:
 
 def _named(name: Callable[[int], str], numbers: list[int]) -> str:
     """The first names of a list, each once."""
-    shown = [printable(name(number)) for number in dict.fromkeys(numbers)]
+    shown = [name(number) for number in dict.fromkeys(numbers)]
     return ", ".join(shown[:_SHOWN]) + ", ..." * (len(shown) > _SHOWN)
 
 
