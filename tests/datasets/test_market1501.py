@@ -320,7 +320,7 @@ def test_a_copy_named_before_the_original_is_ignored_too(tmp_path):
 
 def test_a_folder_among_the_pictures(tmp_path):
     (write_market(tmp_path) / "query" / "more").mkdir()
-    with pytest.raises(ValueError, match=r"more: is no file"):
+    with pytest.raises(ValueError, match=r"more: is a folder where"):
         Market1501(tmp_path)
 
 

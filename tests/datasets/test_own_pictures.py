@@ -168,7 +168,7 @@ def test_reserved_names_elsewhere_are_refused(own, part, name):
         ("query/mia/door_1.txt", r"its ending '\.txt' is of no picture"),
         ("query/mia/door_1.heic", r"its ending '\.heic' is of no picture"),
         ("query/door_1.jpg", "is no folder"),
-        ("query/mia/more/door_1.jpg", "more: is no file"),
+        ("query/mia/more/door_1.jpg", "more: is a folder where"),
     ],
 )
 def test_what_does_not_fit_into_folders(own, file, message):
@@ -229,10 +229,10 @@ def test_queries_without_an_answer_are_a_warning_with_names_and_numbers(own):
 
 def test_people_in_both_training_and_queries_are_told(own, capsys):
     from_folders(own)
-    assert "in train and among" not in capsys.readouterr().out
+    assert "Identities in both" not in capsys.readouterr().out
     write_pictures(own, "train/mia/yard_7.jpg")
     from_folders(own)
-    assert "1 identities are in train and among the queries (mia): " in capsys.readouterr().out
+    assert "Identities in both train and query: 1 (mia). " in capsys.readouterr().out
 
 
 def test_one_camera_for_all_is_a_warning(tmp_path):

@@ -70,7 +70,10 @@ class FileList:
     def takes(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry can be a picture, by its kind and ending; if not, it is refused."""
         ending = Path(entry.name).suffix
-        if not entry.is_file():
+        if entry.is_dir():
+            reason = "is a folder where pictures are expected; data/README.md shows both trees"
+            self.refuse(entry.path, reason)
+        elif not entry.is_file():
             self.refuse(entry.path, "is no file, or a link that leads to none")
         elif ending.lower() not in ENDINGS:
             formats = "data/README.md lists the formats that are read; save it as JPEG or PNG"
@@ -242,8 +245,8 @@ class ReidDataset:
         known = sorted({*self.train.pids.tolist()} & {*pids})
         if known:
             options.tell(
-                f"{len(known):,} identities are in train and among the queries "
-                f"({_named(self.person, known)}): scores say nothing about people never seen."
+                f"Identities in both train and query: {len(known):,} "
+                f"({_named(self.person, known)}). Scores then say nothing about people never seen."
             )
         if 2 * right < len(queries):
             text = f"{printable(self.root)}: {answered}"
