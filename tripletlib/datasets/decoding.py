@@ -26,7 +26,7 @@ _ENDINGS = """
     jpf jpc j2c ico icns dds pcx psd qoi sgi rgb rgba bw ras tga icb vda vst
 """
 ENDINGS = frozenset(f".{ending}" for ending in _ENDINGS.split())
-MAX_PIXELS = 50_000_000  # of one picture while it is decoded, 4 to 9 bytes each
+MAX_PIXELS = 50_000_000  # of one picture; decoding takes up to 12 bytes for each
 _CHUNK = 64  # pictures in one piece of work: fewer hand-overs between threads
 _FILE_ADVICE = (
     "Copy it again from where it came from, or move it away, or pass skip_unreadable=True to go on "
@@ -202,7 +202,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         picture.info["transparency"] = tuple(value >> 8 for value in key)
     if not picture.has_transparency_data:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
-    coloured = picture.convert("RGBA")
+    coloured = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     on_white = Image.new("RGB", picture.size, "white")
     on_white.paste(coloured, mask=coloured)
     return on_white
