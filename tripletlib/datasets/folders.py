@@ -78,11 +78,8 @@ def _is_same(one: Path, other: Path) -> bool:
 def replaced_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the place of `target` once it is filled.
 
-    Whoever opens `target` finds all of the earlier folder or all of the new one; after an error the
-    earlier one is still there. The new one is filled in a hidden folder beside `target`.
-
-    Raises:
-        OSError: something cannot be written, or another process has put a folder there meanwhile.
+    Whoever opens `target` finds all of the earlier folder or all of the new one. After an error the
+    earlier one is still there; an OSError too where another process was quicker.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(target)

@@ -74,22 +74,16 @@ class Market1501(ReidDataset):
 
 def _find_market(root: Path) -> Path:
     """`root`, or the one folder in it that holds `bounding_box_train`."""
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"{printable(root)} is missing or no folder: name the unpacked folder that holds "
-            f"{', '.join(FOLDERS.values())}; data/README.md says where to get Market-1501"
-        )
-    if (root / FOLDERS["train"]).is_dir():
-        return root
-    found = [Path(one.path) for one in scan(root) if (Path(one.path) / FOLDERS["train"]).is_dir()]
-    if len(found) > 1:
-        names = ", ".join(map(printable, found))
-        raise ValueError(f"{printable(root)} holds several data sets, name one: {names}")
+    folders = [root, *(Path(entry.path) for entry in scan(root))]
+    found = [folder for folder in folders if (folder / FOLDERS["train"]).is_dir()]
     if not found:
         raise FileNotFoundError(
             f"neither {printable(root)} nor a folder in it holds {FOLDERS['train']}; see "
             "data/README.md for the tree, and from_folders for pictures of your own"
         )
+    if found[0] != root and len(found) > 1:
+        names = ", ".join(map(printable, found))
+        raise ValueError(f"{printable(root)} holds several data sets, name one: {names}")
     return found[0]
 
 

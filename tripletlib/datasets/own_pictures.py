@@ -34,10 +34,9 @@ class Numbering:
         self._forms: dict[int, str] = {}
 
     def __call__(self, name: str) -> int:
-        """The name itself if it is a number below 10^9, else a larger one from its CRC-32.
+        """The name itself if it is a number below 10^9, else a larger number from its CRC-32.
 
-        Two ways to write the same accent are one name, and 0002 is 2. ValueError if another name
-        has this number.
+        Two ways to write the same accent are one name, and 0002 is 2.
         """
         form = unicodedata.normalize("NFC", name)
         if re.fullmatch("[0-9]{1,9}", form):

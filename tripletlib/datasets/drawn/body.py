@@ -32,12 +32,8 @@ LONG_HAIR = np.array([(0.74, 0.072, 0.074), (0.80, 0.078, 0.080), (0.90, 0.072, 
 class Figure:
     """A body seen from one side: puts points of the body on the canvas and paints shapes there.
 
-    Args:
-        draw: paints on the canvas.
-        x: column of the body's axis, in pixels.
-        foot: row of the ground below it, in pixels.
-        scale: pixels of a height of 1.
-        yaw: the way it faces in radians, 0 towards the camera, pi away from it.
+    `x` is the column of its axis and `foot` the row of the ground below it, in pixels; `scale` the
+    pixels of a height of 1; `yaw` the way it faces in radians, 0 towards the camera.
     """
 
     def __init__(
@@ -62,6 +58,11 @@ class Figure:
         (x, y), r = self.place(point), radius * self.scale
         self.draw.ellipse((x - r, y - r * flat, x + r, y + r * flat), fill=colour)
 
+    def box(self, point: Point, half: float, up: Span) -> tuple[float, float, float, float]:
+        """A rectangle around a point: half its width, and how far its edges lie above the point."""
+        (x, y), s = self.place(point), self.scale
+        return x - half * s, y - up[1] * s, x + half * s, y - up[0] * s
+
     def limb(self, points: list[Point], radii: list[float], colour: Colour) -> None:
         """Rounded, tapering pieces from point to point, with a darker rim; a radius a point."""
         placed = [self.place(p) for p in points]
@@ -81,12 +82,8 @@ class Figure:
     def patch(self, profile: np.ndarray, az: Span, up: Span, colour: Colour) -> None:
         """The visible part of a patch of skin or cloth between two angles and two heights.
 
-        Args:
-            profile: cross-sections, `[L, 3]`: height, half width, half depth, from low to high.
-            az: from where to where around the body, in degrees from the front (0) by the left side
-                (90) to the back (180).
-            up: from which height to which.
-            colour: of the patch.
+        `profile` are cross-sections `[L, 3]`, see `TORSO`. `az` is in degrees from the front (0) by
+        the left side (90) to the back (180).
         """
         heights = profile[:, 0]
         levels = np.concatenate([[up[0]], heights[(heights > up[0]) & (heights < up[1])], [up[1]]])
@@ -238,21 +235,22 @@ def _draw_clothes(figure: Figure, who: Identity, torso: np.ndarray) -> None:
         _draw_shoulder_bag(figure, who)
 
 
+def _draw_bag(
+    figure: Figure, who: Identity, box: tuple[float, float, float, float], corner: int, rim: int
+) -> None:
+    figure.draw.rounded_rectangle(box, corner, who.bag_colour, tint(who.bag_colour, 0.7), rim)
+
+
 def _draw_handbag(figure: Figure, who: Identity, hand: Point) -> None:
-    x, y = figure.place((hand[0], hand[1] - 0.03, hand[2]))
-    w, s = 0.035 + 0.03 * abs(figure.sin), figure.scale
-    handle = (x - 0.03 * s, y - 0.02 * s, x + 0.03 * s, y + 0.08 * s)
-    figure.draw.arc(handle, 180, 360, (40, 34, 32), 4)
-    box = (x - w * s, y + 0.03 * s, x + w * s, y + 0.13 * s)
-    figure.draw.rounded_rectangle(box, 6, who.bag_colour, tint(who.bag_colour, 0.7), 2)
+    at = (hand[0], hand[1] - 0.03, hand[2])
+    figure.draw.arc(figure.box(at, 0.03, (-0.08, 0.02)), 180, 360, (40, 34, 32), 4)  # its handle
+    _draw_bag(figure, who, figure.box(at, 0.035 + 0.03 * abs(figure.sin), (-0.13, -0.03)), 6, 2)
 
 
 def _draw_backpack(figure: Figure, who: Identity) -> None:
-    (x, y), s = figure.place((0.0, 0.69, -0.095 * who.build)), figure.scale
-    w = math.hypot(0.092 * figure.cos, 0.055 * figure.sin)
-    box = (x - w * s, y - 0.12 * s, x + w * s, y + 0.11 * s)
-    figure.draw.rounded_rectangle(box, 12, who.bag_colour, tint(who.bag_colour, 0.7), 3)
-    pocket = (x - 0.7 * w * s, y, x + 0.7 * w * s, y + 0.08 * s)
+    at, half = (0.0, 0.69, -0.095 * who.build), math.hypot(0.092 * figure.cos, 0.055 * figure.sin)
+    _draw_bag(figure, who, figure.box(at, half, (-0.11, 0.12)), 12, 3)
+    pocket = figure.box(at, 0.7 * half, (-0.08, 0.0))
     figure.draw.rounded_rectangle(pocket, 8, tint(who.bag_colour, 0.86))
 
 
@@ -264,7 +262,5 @@ def _draw_shoulder_bag(figure: Figure, who: Identity) -> None:
             hip = figure.place((0.095 * who.build, 0.54, 0.05 * front))
             figure.draw.line([shoulder, hip], fill=tint(who.bag_colour, 0.85), width=6)
     if figure.sin < 0.5:  # otherwise the body hides it
-        (x, y), s = figure.place((0.11 * who.build, 0.50, 0.0)), figure.scale
-        w = 0.03 + 0.035 * abs(figure.sin)
-        box = (x - w * s, y - 0.05 * s, x + w * s, y + 0.06 * s)
-        figure.draw.rounded_rectangle(box, 7, who.bag_colour, tint(who.bag_colour, 0.7), 2)
+        at = (0.11 * who.build, 0.50, 0.0)
+        _draw_bag(figure, who, figure.box(at, 0.03 + 0.035 * abs(figure.sin), (-0.06, 0.05)), 7, 2)
