@@ -26,8 +26,9 @@ def test_a_contact_sheet_is_a_table_of_pictures():
 
 
 def test_right_and_wrong_differ_by_mark_colour_and_frame():
-    right = np.array([True, False, True])
-    ranking = plots.Ranking(pictures(1)[0], pictures(3), right, ["here", "there", "far"], "query 7")
+    verdicts = ["right", "wrong", "right"]
+    captions = ["here", "there", "far"]
+    ranking = plots.Ranking(pictures(1)[0], pictures(3), verdicts, captions, "query 7")
     figure = plots.draw_rankings([ranking, ranking], "title")
     query, *found = figure.axes[:4]
     assert len(figure.axes) == 8
@@ -41,15 +42,30 @@ def test_right_and_wrong_differ_by_mark_colour_and_frame():
 
 
 def test_junk_is_faded_and_has_no_rank():
-    ranking = plots.Ranking(
-        pictures(1)[0], pictures(3), np.array([True, True, False]), "abc", "q", np.array([0, 1, 7])
-    )
+    verdicts = ["junk", "right", "wrong"]
+    ranking = plots.Ranking(pictures(1)[0], pictures(3), verdicts, "abc", "q")
     _, junk, right, wrong = plots.draw_rankings([ranking], "title").axes
-    assert [ax.get_title() for ax in (junk, right, wrong)] == ["–", "✓ 1", "✗ 7"]
+    assert [ax.get_title() for ax in (junk, right, wrong)] == ["– junk", "✓ 1", "✗ 2"]
     assert [ax.get_xlabel() for ax in (junk, right, wrong)] == ["a", "b", "c"]
     assert junk.images[0].get_alpha() < right.images[0].get_alpha() == 1
     frames = {str(ax.spines["left"].get_linestyle()) for ax in (junk, right, wrong)}
     assert len(frames) == 3
+
+
+def test_a_distractor_does_not_look_wrong():
+    ranking = plots.Ranking(pictures(1)[0], pictures(2), ["distractor", "wrong"], "ab", "q")
+    _, distractor, wrong = plots.draw_rankings([ranking], "title").axes
+    assert [ax.get_title() for ax in (distractor, wrong)] == ["⊘ 1", "✗ 2"]
+    lines = [str(ax.spines["left"].get_linestyle()) for ax in (distractor, wrong)]
+    assert lines[0] != lines[1]
+
+
+def test_a_shorter_ranking_leaves_its_last_places_empty():
+    rankings = [
+        plots.Ranking(pictures(1)[0], pictures(k), ["wrong"] * k, "abc"[:k], "q") for k in (3, 1)
+    ]
+    axes = plots.draw_rankings(rankings, "title").axes
+    assert [len(ax.images) for ax in axes] == [1, 1, 1, 1, 1, 1, 0, 0]
 
 
 def test_ten_people_have_ten_marks_and_a_name_each(ax):

@@ -64,8 +64,7 @@ def test_an_unknown_protocol_is_refused(retrieval, row):
 def test_junk_is_left_out_and_the_next_place_moves_up(retrieval, row):
     ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, name="before")
     assert shades(ranking) == [2, 3, 4, 5]
-    assert ranking.right.tolist() == [False, True, False, True]
-    assert ranking.ranks.tolist() == [1, 2, 3, 4]
+    assert ranking.verdicts == ["distractor", "right", "wrong", "right"]
     assert ranking.captions[1] == "cam. 2\n4"
     assert ranking.name == "before\nAP 50.0%"  # (1/2 + 2/4) / 2
 
@@ -73,13 +72,13 @@ def test_junk_is_left_out_and_the_next_place_moves_up(retrieval, row):
 def test_junk_can_be_shown_without_a_rank(retrieval, row):
     ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, show_junk=True)
     assert shades(ranking) == [0, 1, 2, 3]
-    assert ranking.ranks.tolist() == [0, 0, 1, 2]
+    assert ranking.verdicts == ["junk", "junk", "distractor", "right"]
 
 
 def test_the_originals_protocol_is_kinder(retrieval, row):
     ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, "original")
     assert shades(ranking) == [0, 3, 4, 5]
-    assert ranking.right.tolist() == [True, True, False, True]
+    assert ranking.verdicts == ["right", "right", "wrong", "right"]
     assert ranking.name.endswith("AP 91.7%")  # (1/1 + 2/2 + 3/4) / 3
 
 
@@ -128,7 +127,7 @@ def test_the_hardest_show_nearest_wrong_and_farthest_right(retrieval):
     figure = plotting_ranking.draw_hardest(retrieval, distances, [0, 1], "title")
     titles = [f"{ax.get_title()}\n{ax.get_xlabel()}".strip() for ax in figure.axes]
     assert titles[:2] == ["query 0", "query 1"]
-    assert titles[2] == "✗ 1\n3"  # the distractor: the two before it are junk
+    assert titles[2] == "⊘ 1\n3"  # the distractor: the two before it are junk
     assert titles[4] == "✓ 4\n6"
     assert titles[5] == "✓ 7\n8"
     assert figure.axes[2].images[0].get_array()[0, 0, 0] == 2

@@ -23,10 +23,10 @@ def history():
 
 def test_a_batch_is_drawn_one_identity_a_row():
     images = np.arange(6, dtype=np.uint8)[:, None, None, None].repeat(4, 2).repeat(4, 3)
-    figure = plots.draw_batch(images, np.array([3, 3, 3, 8, 8, 8]), "title")
-    assert [ax.get_ylabel() for ax in figure.axes] == ["3", "8"]
-    second_row = figure.axes[1].images[0].get_array()
-    assert second_row[0, ::4].tolist() == [3, 4, 5]
+    (ax,) = plots.draw_batch(images, np.array([3, 3, 3, 8, 8, 8]), "title").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["3", "8"]
+    ink = 255 - ax.images[0].get_array()[::4, ::4, 0]
+    assert ink.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_each_identity_is_named_and_has_its_own_mark(ax):

@@ -67,16 +67,18 @@ class EmbeddingFilm:
         self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
         self._write_accuracy("a", report.epoch, report.step, self.accuracies[-1])
         self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
-        figure = self._draw_frame(report)
+        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
+        title = (
+            f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
+            f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
+        )
+        draw_embedding(ax, self.points[-1], self.held_out.labels, title)
         figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
         self._screen.show(figure)
-        plt.close(figure)
 
     def _write_accuracy(self, mode: Literal["w", "a"], *cells: object) -> None:
-        with (
-            explained_writing(self._accuracy_file),
-            self._accuracy_file.open(mode, newline="", encoding="utf-8") as stream,
-        ):
+        file = self._accuracy_file
+        with explained_writing(file), file.open(mode, newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerow(cells)
 
     def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
@@ -93,32 +95,17 @@ class EmbeddingFilm:
         files = sorted(self._folder.glob("epoch_*.png"))
         if not files:
             raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
-        frames = [Image.open(file).convert("RGB") for file in files]
         # One palette for all frames: an animated PNG of palette images is a third of the size.
-        last, *_ = small = [
-            frame.quantize(palette=_palette(), dither=Image.Dither.NONE)
-            for frame in [frames[-1], *frames]
+        palette = _palette()
+        frames = [
+            Image.open(file).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+            for file in files
         ]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
+        options = {"default_image": True, "duration": durations, "loop": 0}
         file = self._folder.parent / "scatter.png"
-        last.save(
-            file,
-            save_all=True,
-            append_images=small[1:],
-            default_image=True,
-            duration=durations,
-            loop=0,
-        )
+        frames[-1].save(file, save_all=True, append_images=frames, **options)
         return file
-
-    def _draw_frame(self, report: EpochReport) -> Figure:
-        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
-        title = (
-            f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
-            f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
-        )
-        draw_embedding(ax, self.points[-1], self.held_out.labels, title)
-        return figure
 
 
 class LiveCurves:
@@ -140,7 +127,6 @@ class LiveCurves:
             figure = draw_history(report.history, self.margin)
             figure.suptitle(str(report))
             self._screen.show(figure)
-            plt.close(figure)
 
 
 def _palette() -> Image.Image:
@@ -161,14 +147,15 @@ class _Screen:
         self._display = None
 
     def show(self, figure: Figure) -> None:
-        if not in_live_notebook():
-            return
-        from IPython.display import display
+        """Shows a figure where somebody watches, and closes it."""
+        if in_live_notebook():
+            from IPython.display import display
 
-        if self._display is None:
-            self._display = display(figure, display_id=True)
-        else:
-            self._display.update(figure)
+            if self._display is None:
+                self._display = display(figure, display_id=True)
+            else:
+                self._display.update(figure)
+        plt.close(figure)
 
 
 def to_plane(embeddings: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
+from tripletlib.evaluation import Verdict
 from tripletlib.models import LuNet
 from tripletlib.plots.style import (
     BLUE,
@@ -65,55 +66,71 @@ def draw_contact_sheet(
     return figure
 
 
+def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """Draws a P x K batch of digits, one identity a row.
+
+    Args:
+        images: uint8 `[P * K, 1, H, W]`, K images of each identity in a row.
+        labels: `[P * K]`.
+        title: stands above the grid.
+    """
+    names = [str(label) for label in dict.fromkeys(labels)]
+    columns = [""] * (len(images) // len(names))
+    ink = 255 - images.repeat(3, axis=1)
+    return draw_contact_sheet(ink, names, columns, title, ("identity (here: the digit)", ""))
+
+
 @dataclass(frozen=True)
 class Ranking:
-    """A query and the pictures that a network holds to be nearest.
+    """A query and its answers, the k nearest pictures.
 
     Attributes:
         query: uint8 `[3, H, W]`.
         found: uint8 `[k, 3, H, W]`, the nearest first.
-        right: bool `[k]`.
-        captions: k short texts.
-        name: names the query.
-        ranks: int `[k]`, the place of each in the ranked list, 0 for junk, which the protocol
-            skips. None: places 1 to k.
+        verdicts: k keys of `VERDICT_STYLES`.
+        captions: k texts, below the pictures.
+        name: stands above the query.
+        places: k texts, above the pictures. None: the ranks, from 1, which junk has none of.
     """
 
     query: np.ndarray
     found: np.ndarray
-    right: np.ndarray
+    verdicts: Sequence[str]
     captions: Sequence[str]
     name: str
-    ranks: np.ndarray | None = None
+    places: Sequence[str] | None = None
 
 
 def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
-    """Draws queries with their ranked results, one query a row, framed and marked by verdict.
-
-    Args:
-        rankings: all of the same length.
-        title: stands above.
-    """
-    columns = 1 + len(rankings[0].found)
+    """Draws queries with their answers, one query a row, framed and marked by verdict."""
+    columns = 1 + max(len(ranking.found) for ranking in rankings)
     size = (columns * 0.64, len(rankings) * 1.45 + 0.4)
     figure, axes = plt.subplots(
         len(rankings), columns, figsize=size, squeeze=False, layout="constrained"
     )
     for row, ranking in zip(axes, rankings, strict=True):
-        show_picture(row[0], ranking.query)
-        row[0].set_title(ranking.name, fontsize=9)
-        ranks = ranking.ranks if ranking.ranks is not None else range(1, columns)
-        for ax, image, right, rank, caption in zip(
-            row[1:], ranking.found, ranking.right, ranks, ranking.captions, strict=True
-        ):
-            verdict = "junk" if rank == 0 else "right" if right else "wrong"
-            draw_answer(ax, image, verdict, f"{rank or ''}\n{caption}")
+        draw_ranking(row, ranking)
     figure.suptitle(title)
     return figure
 
 
+def draw_ranking(axes: Sequence[Axes], ranking: Ranking) -> None:
+    """Draws a query and its answers on a row of axes; those left over stay empty."""
+    show_picture(axes[0], ranking.query)
+    axes[0].set_title(ranking.name, fontsize=9)
+    ranks = np.cumsum([verdict != Verdict.JUNK for verdict in ranking.verdicts])
+    for place, ax in enumerate(axes[1:]):
+        if place >= len(ranking.found):
+            ax.axis("off")
+            continue
+        verdict = ranking.verdicts[place]
+        text = "junk" if verdict == Verdict.JUNK else str(ranks[place])
+        text = text if ranking.places is None else ranking.places[place]
+        draw_answer(ax, ranking.found[place], verdict, text, ranking.captions[place])
+
+
 def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> Axes:
-    """Scatters pictures of people in the plane; a legend names them.
+    """Scatters pictures of people in the plane, for a legend that names them.
 
     Args:
         ax: where to draw.
@@ -139,11 +156,7 @@ def draw_network(model: LuNet, title: str) -> Figure:
     """Draws a LuNet layer by layer: height stands for the map's height, width for channels.
 
     Channels stand above each layer, height x width of the map below wherever it changes.
-    Batch-normalisations and ReLUs, which change no shape, are left out.
-
-    Args:
-        model: any width and image size; its weights and its mode stay as they are.
-        title: stands above.
+    Batch-normalisations and ReLUs, which change no shape, are left out. The network stays as it is.
     """
     height = model.image_size[0]
     figure, ax = plt.subplots(figsize=(11, 3.4))

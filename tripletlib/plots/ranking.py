@@ -6,7 +6,7 @@ kinder: it makes a network look better than it is, and is here so that its pictu
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tripletlib.distances import pairwise_distances
-from tripletlib.evaluation import RankedGallery, Verdict, rank_gallery
+from tripletlib.evaluation import RankedGallery, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
 from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_picture
@@ -37,11 +37,8 @@ def compute_distances(
         `"before"` and `"re-ranked"`, `[Q, G]` each.
     """
     query, gallery = retrieval.query.embeddings, retrieval.gallery.embeddings
-    before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery))
-    return {
-        "before": before.numpy(),
-        "re-ranked": k_reciprocal(query, gallery, k1, k2, lambda_value),
-    }
+    before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery)).numpy()
+    return {"before": before, "re-ranked": k_reciprocal(query, gallery, k1, k2, lambda_value)}
 
 
 def rank(
@@ -68,27 +65,19 @@ def rank_pictures(
     name: str = "",
     show_junk: bool = False,
 ) -> Ranking:
-    """The pictures of a query's first `top_k` places, for `draw_rankings`; see `rank`.
-
-    `name` stands above the query with its AP (rectangle rule); junk can be shown where the
-    distances put it, without a rank.
-    """
+    """The pictures of a query's first `top_k` places; name and AP (rectangle rule) stand above."""
     ranked = rank(retrieval, index, distances, protocol)
     precision = ranked.average_precision
     score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
     places = ranked.top(top_k, show_junk)[:top_k]
     found = [place.index for place in places]
-    cameras = retrieval.gallery.camids[found]
+    facts = zip(retrieval.gallery.camids[found], places, strict=True)
     return Ranking(
         retrieval.query_images[index],
         retrieval.gallery_images[found],
-        np.array([place.verdict == Verdict.RIGHT for place in places]),
-        [
-            f"cam. {camera}\n{place.distance:.3g}"
-            for camera, place in zip(cameras, places, strict=True)
-        ],
+        [place.verdict for place in places],
+        [f"cam. {camera}\n{place.distance:.3g}" for camera, place in facts],
         f"{name}\n{score}",
-        np.array([place.rank for place in places]),
     )
 
 
@@ -182,13 +171,13 @@ def draw_hardest(
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)
         ranked = rank(retrieval, index, distances[index])
-        places = {"wrong": ranked.nearest_wrong(), "right": ranked.farthest_right()}
-        for ax, (verdict, place) in zip(column[1:], places.items(), strict=True):
+        places = ranked.nearest_wrong(), ranked.farthest_right()
+        for ax, place in zip(column[1:], places, strict=True):
             if place is None:
                 ax.axis("off")
                 continue
-            text = f"{place.rank}\n{place.distance:.3g}"
-            draw_answer(ax, retrieval.gallery_images[place.index], verdict, text)
+            image, caption = retrieval.gallery_images[place.index], f"{place.distance:.3g}"
+            draw_answer(ax, image, place.verdict, str(place.rank), caption)
     for ax, name in zip(axes[:, 0], ("query", "nearest wrong", "farthest right"), strict=True):
         ax.set_ylabel(name)
     figure.suptitle(title)
@@ -211,18 +200,15 @@ def draw_members(
         ax: where to draw.
         points: `[N, 2]`.
         names: N short texts, written beside the points.
-        groups: name to the points that belong to it, for the legend; at most six groups. A point in
-            several has several rings.
+        groups: name to the points that belong to it, for the legend; at most seven groups. A point
+            in several has several rings.
         title: stands above the axes.
     """
-    _draw_points(ax, points, names)
+    _draw_points(ax, points, names, title)
     for ring, ((name, members), look) in enumerate(zip(groups.items(), SERIES, strict=False)):
-        chosen = points[list(members)]
-        ax.scatter(
-            chosen[:, 0], chosen[:, 1], s=110 + 130 * ring, facecolors="none",
-            edgecolors=look[0], marker=look[1], linewidths=2, label=name,
-        )  # fmt: skip
-    ax.set_title(title)
+        size, edge = 110 + 130 * ring, {"edgecolors": look[0], "linewidths": 2}
+        x, y = points[list(members)].T
+        ax.scatter(x, y, s=size, marker=look[1], facecolors="none", label=name, **edge)
     return ax
 
 
@@ -245,21 +231,20 @@ def draw_values(
         for name, value, share in zip(names, values, shares, strict=True)
     ]
     widths = _LARGEST_DISC * np.sqrt(shares)  # points of the page
-    _draw_points(ax, points, texts, np.maximum(widths / 2 + 3, 7))
-    ax.scatter(points[:, 0], points[:, 1], s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
-    ax.set_title(title)
+    _draw_points(ax, points, texts, title, np.maximum(widths / 2 + 3, 7))
+    ax.scatter(*points.T, s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
     return ax
 
 
 def _draw_points(
-    ax: Axes, points: np.ndarray, texts: Sequence[str], heights: np.ndarray | None = None
+    ax: Axes, points: np.ndarray, texts: Sequence[str], title: str, heights: Any = 9.0
 ) -> None:
     """Draws the points and writes each text some points of the page above its own."""
-    ax.scatter(points[:, 0], points[:, 1], s=22, color=BLACK, zorder=3)
-    above = np.full(len(points), 9.0) if heights is None else heights
-    for point, text, height in zip(points, texts, above, strict=True):
+    ax.scatter(*points.T, s=22, color=BLACK, zorder=3)
+    heights = np.broadcast_to(heights, len(points))
+    for point, text, height in zip(points, texts, heights, strict=True):
         ax.annotate(text, point, (0, height), textcoords="offset points", ha="center", fontsize=10)
-    ax.set(xticks=[], yticks=[])
+    ax.set(title=title, xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.12)
     ax.spines[:].set_visible(False)

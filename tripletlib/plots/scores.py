@@ -1,6 +1,7 @@
 """Figures of scores and costs: CMC, average precision and the area it is, distances, a sweep.
 
-Each draws on the axes it is given and returns them; `draw_sweep` needs several and makes a figure.
+Each draws on the axes `ax` and returns them; `draw_sweep` needs several and makes a figure. `title`
+stands above. Curves are at most seven, given by the name that the legend shows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,7 @@ _DECADES_ONLY = 200  # from this ratio on an axis shows powers of ten, below als
 def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
     """Draws cumulative match characteristics: the share of queries answered within r places.
 
-    Args:
-        ax: where to draw.
-        curves: name to `[R]`, the share at rank 1, 2, ..., R, in [0, 1]; at most six.
-        title: stands above the axes.
+    Each curve is `[R]`, the share at rank 1, 2, ..., R, in [0, 1].
     """
     for (name, curve), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
         ranks = np.arange(1, len(curve) + 1)
@@ -40,21 +38,16 @@ def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
 
 
 def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) -> Axes:
-    """Draws the histogram of the queries' average precisions.
+    """Draws the histogram of the queries' average precisions (AP), `[Q]` in [0, 1] each.
 
-    Args:
-        ax: where to draw.
-        precisions: name to AP of each query, `[Q]`, in [0, 1]; NaN (a query without a right answer)
-            is left out. At most six.
-        title: stands above the axes.
+    NaN, a query without a right answer, is left out.
     """
     edges, highest = np.linspace(0, 1, 21), 0
     for (name, values), (colour, _, line) in zip(precisions.items(), SERIES, strict=False):
         known = values[~np.isnan(values)]
         counts, _ = np.histogram(known, edges)
-        ax.stairs(
-            counts, edges, color=colour, ls=line, lw=2, label=f"{name}: mean {known.mean():.1%}"
-        )
+        label = f"{name}: mean {known.mean():.1%}"
+        ax.stairs(counts, edges, color=colour, ls=line, lw=2, label=label)
         ax.stairs(counts, edges, color=colour, alpha=0.12, fill=True)
         highest = max(highest, int(counts.max()))
     ax.set(title=title, xlabel="average precision of a query", ylabel="queries", xlim=(0, 1))
@@ -98,11 +91,7 @@ def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -
 def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -> Axes:
     """Draws how far right and wrong pairs lie apart, each histogram with an area of 1.
 
-    Args:
-        ax: where to draw.
-        right: distances of pairs that show one person, any shape.
-        wrong: distances of pairs that show two, any shape.
-        title: stands above the axes.
+    `right` are distances of pairs that show one person, `wrong` of pairs that show two; any shape.
     """
     edges = np.linspace(0, max(float(right.max()), float(wrong.max())), 61)
     for name, distances, hatch in (("right", right, None), ("wrong", wrong, "//")):
@@ -145,9 +134,11 @@ def draw_sweep(
         1, shape[0], figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
     low, high = float(scores.min()), float(scores.max())
-    for panel, (ax, value) in enumerate(zip(axes[0], lambda_value, strict=True)):
-        image = ax.imshow(scores[panel], cmap="cividis", vmin=low, vmax=high, aspect="auto")
-        _write_cells(ax, scores[panel], (low + high) / 2)
+    for panel, ax, value in zip(scores, axes[0], lambda_value, strict=True):
+        image = ax.imshow(panel, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        for (row, column), score in np.ndenumerate(panel):
+            look = {"color": "white" if 2 * score < low + high else "black", "fontsize": 9}
+            ax.text(column, row, f"{100 * score:.1f}", ha="center", va="center", **look)
         ax.set_xticks(range(shape[2]), k2)
         ax.set_yticks(range(shape[1]), k1)
         ax.set(title=f"λ = {value:g}", xlabel="k2")
@@ -197,12 +188,7 @@ def draw_growth(
 ) -> Axes:
     """Draws how a cost grows with the number of pictures, on logarithmic axes.
 
-    Args:
-        ax: where to draw.
-        sizes: S numbers of pictures.
-        curves: name to `[S]`, above 0; at most six.
-        title: stands above the axes.
-        ylabel: the cost and its unit.
+    Each curve is `[S]`, above 0, for the S `sizes`; `ylabel` names the cost and its unit.
     """
     for (name, values), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
         ax.loglog(sizes, values, line, color=colour, marker=marker, label=name)
@@ -215,11 +201,3 @@ def draw_growth(
     ax.minorticks_off()
     ax.legend()
     return ax
-
-
-def _write_cells(ax: Axes, table: np.ndarray, middle: float) -> None:
-    for (row, column), score in np.ndenumerate(table):
-        colour = "white" if score < middle else "black"
-        ax.text(
-            column, row, f"{100 * score:.1f}", ha="center", va="center", color=colour, fontsize=9
-        )

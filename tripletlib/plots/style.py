@@ -16,14 +16,9 @@ DARK_GREY, DARK_ORANGE = "#6E6E6E", "#B27A00"  # stand out from white and from n
 
 # Colour, marker and line of the curves of a figure.
 SERIES = (
-    (BLUE, "o", "-"),
-    (ORANGE, "^", "--"),
-    (GREEN, "s", "-."),
-    (PURPLE, "D", ":"),
-    (BLACK, "v", "-"),
-    (SKY, "P", "--"),
-    (VERMILION, "X", "-."),
-)
+    (BLUE, "o", "-"), (ORANGE, "^", "--"), (GREEN, "s", "-."), (PURPLE, "D", ":"),
+    (BLACK, "v", "-"), (SKY, "P", "--"), (VERMILION, "X", "-."),
+)  # fmt: skip
 # Paul Tol's "muted" scheme and a grey: up to ten identities.
 TEN_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
@@ -33,19 +28,12 @@ TEN_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "*", ">")
 
 
 class VerdictStyle(NamedTuple):
-    """How a gallery picture is marked that is right, wrong, ... for a query.
+    """How a gallery picture is marked that is right, wrong, ... for a query."""
 
-    Attributes:
-        mark: a character to stand before the rank.
-        colour: of mark and frame.
-        line: of the frame, in words that matplotlib, bqplot and CSS share.
-        marker: in a scatter, matplotlib's name.
-    """
-
-    mark: str
-    colour: str
-    line: Literal["solid", "dashed", "dotted"]
-    marker: str
+    mark: str  # a character to stand before the rank
+    colour: str  # of mark and frame
+    line: Literal["solid", "dashed", "dotted"]  # of the frame, as bqplot and CSS call it
+    marker: str  # in a scatter, as matplotlib calls it
 
 
 VERDICT_STYLES = {
@@ -57,13 +45,9 @@ VERDICT_STYLES = {
 }
 # What bqplot calls matplotlib's markers.
 BQPLOT_MARKERS = {
-    "o": "circle",
-    "^": "triangle-up",
-    "s": "square",
-    "D": "diamond",
-    "v": "triangle-down",
-    "P": "cross",
-}
+    "o": "circle", "^": "triangle-up", "s": "square",
+    "D": "diamond", "v": "triangle-down", "P": "cross",
+}  # fmt: skip
 
 
 def use_notebook_style() -> None:
@@ -91,16 +75,8 @@ def clear_axes(ax: Axes) -> None:
 
 
 def scatter_identities(ax: Axes, points: np.ndarray, labels: np.ndarray, **look: Any) -> None:
-    """Scatters points `[N, 2]`, each identity in a colour and with a marker of its own.
-
-    Args:
-        ax: where to draw.
-        points: `[N, 2]`.
-        labels: `[N]`, at most ten different ones; they name the scatters in a legend.
-        look: further arguments of `Axes.scatter`.
-    """
-    names = np.unique(labels)
-    for name, colour, marker in zip(names, TEN_COLOURS, TEN_MARKERS, strict=False):
+    """Scatters points `[N, 2]`; each of up to ten identities has a colour, a marker and a label."""
+    for name, colour, marker in zip(np.unique(labels), TEN_COLOURS, TEN_MARKERS, strict=False):
         x, y = points[labels == name].T
         ax.scatter(x, y, color=colour, marker=marker, label=str(name), **look)
 
@@ -111,20 +87,15 @@ def show_picture(ax: Axes, image: np.ndarray) -> None:
     clear_axes(ax)
 
 
-def draw_answer(ax: Axes, image: np.ndarray, verdict: str, text: str) -> None:
-    """Draws a picture in the frame of its verdict, its mark and place above, the rest below.
+def draw_answer(ax: Axes, image: np.ndarray, verdict: str, place: str, caption: str) -> None:
+    """Draws a picture, uint8 `[3, H, W]`, framed by its verdict, a key of `VERDICT_STYLES`.
 
-    Args:
-        ax: where to draw.
-        image: uint8 `[3, H, W]`.
-        verdict: a key of `VERDICT_STYLES`; junk is faded.
-        text: the first line stands behind the mark, above the picture; the others under it.
+    The verdict's mark and `place` stand above the picture, the caption below; junk is faded.
     """
     style = VERDICT_STYLES[verdict]
     show_picture(ax, image)
     ax.images[0].set_alpha(0.35 if verdict == "junk" else 1)
     dashes = {"solid": "-", "dashed": (0, (2, 1)), "dotted": (0, (1, 1))}[style.line]
     ax.spines[:].set(visible=True, color=style.colour, lw=3, ls=dashes, capstyle="butt")
-    place, _, caption = text.partition("\n")
     ax.set_title(f"{style.mark} {place}".strip(), fontsize=9, color=style.colour)
     ax.set_xlabel(caption, fontsize=9, color=style.colour)

@@ -1,4 +1,4 @@
-"""Figures of a training: the batch, the embeddings, the log."""
+"""Figures of a training: the embeddings and the log."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tripletlib.losses import Margin
 from tripletlib.plots.style import (
     BLACK,
     BLUE,
@@ -15,7 +16,6 @@ from tripletlib.plots.style import (
     SERIES,
     SKY,
     TEN_COLOURS,
-    clear_axes,
     scatter_identities,
 )
 from tripletlib.training import PERCENTILES, History
@@ -23,34 +23,13 @@ from tripletlib.training import PERCENTILES, History
 NAME_SIZE = 21  # points, a name's circle in `draw_embedding` and some air around it
 
 
-def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
-    """Draws a P x K batch as a grid, one identity a row.
-
-    Args:
-        images: uint8 `[P * K, 1, H, W]`, K images of each identity in a row.
-        labels: `[P * K]`.
-        title: stands above the grid.
-    """
-    identities = len(np.unique(labels))
-    rows = images[:, 0].reshape(identities, -1, *images.shape[2:])  # [P, K, H, W]
-    figure, axes = plt.subplots(identities, figsize=(6, 0.45 * identities + 0.4))
-    for ax, row, label in zip(axes, rows, labels[:: rows.shape[1]], strict=True):
-        ax.imshow(np.concatenate(row, axis=1), cmap="gray_r", aspect="equal")
-        clear_axes(ax)
-        ax.set_ylabel(str(label), rotation=0, va="center", ha="right")
-    figure.suptitle(title)
-    figure.supylabel("identity (here: the digit)")
-    return figure
-
-
 def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> Axes:
     """Scatters embedded images in the plane, each identity named at its median.
 
     Names that would cover each other are moved apart; a line leads from a moved name to its median.
-    The figure should have its final size, since it is laid out to see which names overlap.
 
     Args:
-        ax: where to draw.
+        ax: where to draw; its figure should have its final size.
         points: `[N, 2]`.
         labels: `[N]`, at most ten different ones.
         title: stands above the axes.
@@ -70,10 +49,8 @@ def _name_identities(ax: Axes, names: np.ndarray, medians: np.ndarray) -> None:
     figure.draw_without_rendering()  # only then are the axes' final limits known
     dots = ax.transData.transform(medians)  # [C, 2]
     moves = (_apart(dots, NAME_SIZE * figure.dpi / 72) - dots) * 72 / figure.dpi  # in points
-    lengths = np.linalg.norm(moves, axis=1)
-    for name, median, move, length, colour in zip(
-        names, medians, moves, lengths, TEN_COLOURS, strict=False
-    ):
+    for name, median, move, colour in zip(names, medians, moves, TEN_COLOURS, strict=False):
+        length = np.linalg.norm(move)
         ax.annotate(
             str(name),
             median,
@@ -91,7 +68,7 @@ def _name_identities(ax: Axes, names: np.ndarray, medians: np.ndarray) -> None:
 def _apart(places: np.ndarray, gap: float, rounds: int = 500) -> np.ndarray:
     """Pushes places `[C, 2]` that are closer than `gap` away from each other, bit by bit."""
     turns = np.arange(len(places))
-    # Places that coincide have no direction in which to part: a hair's breadth gives them one.
+    # Places that coincide have no direction in which to part: a tiny shift gives them one.
     places = places + 0.01 * gap * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     for _ in range(rounds):
         offsets = places[:, None] - places  # [C, C, 2]
@@ -103,15 +80,15 @@ def _apart(places: np.ndarray, gap: float, rounds: int = 500) -> np.ndarray:
     return places
 
 
-def draw_history(history: History, margin: float | str) -> Figure:
+def draw_history(history: History, margin: Margin) -> Figure:
     """Draws the four panels of a training log: loss, active share, embeddings and distances.
 
     The panel of the embeddings holds their norms and, below, their single entries.
 
     Args:
         history: at least ten steps.
-        margin: the loss's margin; drawn as the height at which a collapsed training stands still
-            (ln 2 for `"soft"`).
+        margin: the loss's; the panel of the loss shows the height at which all images lie in one
+            point: the margin, or ln 2 for `"soft"`.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
@@ -119,11 +96,10 @@ def draw_history(history: History, margin: float | str) -> Figure:
     figure, ((loss, active), (norms, distances)) = plt.subplots(
         2, 2, figsize=(10, 7.2), layout="constrained"
     )
-    steps = history["step"]
+    steps, collapsed = history["step"], _collapsed_loss(margin)
     loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
-    loss.plot(*_seen(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
-    packed = _packed(margin)
-    loss.axhline(packed, color=BLACK, ls=":", label=f"all in one point: {packed:.3g}")
+    loss.plot(*_known(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
+    loss.axhline(collapsed, color=BLACK, ls=":", label=f"all in one point: {collapsed:.3g}")
     loss.set(title="Loss", ylabel="loss", ylim=(0, None))
     active.plot(steps, history["active_fraction"], color=ORANGE, lw=0.7)
     active.set(title="Active triplets", ylabel="share of triplets", ylim=(0, 1.02))
@@ -135,24 +111,13 @@ def draw_history(history: History, margin: float | str) -> Figure:
     distances.set(title="All pairwise distances in the batch", ylabel="length")
     for ax in (loss, active, norms, distances):
         ax.set_xlabel("step")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "borderaxespad": 0}
     for ax, columns in ((loss, 3), (norms, 2), (distances, 3)):
-        _legend_below(ax, columns)
+        ax.legend(**below, ncols=columns, fontsize="small", frameon=False)
     return figure
 
 
-def _legend_below(ax: Axes, columns: int) -> None:
-    """Puts the legend below the axes and their label, where it covers no curve."""
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.2),
-        borderaxespad=0,
-        ncols=columns,
-        fontsize="small",
-        frameon=False,
-    )
-
-
-def draw_histories(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
+def draw_histories(runs: Mapping[str, tuple[History, Margin]]) -> Figure:
     """Draws how several trainings leave, or do not leave, the loss of a single point.
 
     Left, the loss (mean of ten steps) divided by the loss that all images in one point would give:
@@ -167,9 +132,9 @@ def draw_histories(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
     figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     for (name, (history, margin)), (colour, marker, _) in zip(runs.items(), SERIES, strict=False):
         look = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
-        smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid") / _packed(margin)
-        losses.plot(history["step"][-len(smooth) :], smooth, **look)
-        distances.plot(*_seen(history, "distance_p50"), label=name, **look)
+        smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid")
+        losses.plot(history["step"][-len(smooth) :], smooth / _collapsed_loss(margin), **look)
+        distances.plot(*_known(history, "distance_p50"), label=name, **look)
     point = losses.axhline(1, color=BLACK, ls=":", label="all in one point (left)")
     losses.set(title="Loss against a single point's", ylabel="loss ÷ loss of a single point")
     losses.set(xlabel="step", ylim=(0, 2))
@@ -180,26 +145,27 @@ def draw_histories(runs: Mapping[str, tuple[History, float | str]]) -> Figure:
     return figure
 
 
-def _packed(margin: float | str) -> float:
+def _collapsed_loss(margin: Margin) -> float:
     """The loss when all images lie in one point."""
-    return float(np.log(2)) if margin == "soft" else float(margin)
+    return float(np.log(2)) if margin == "soft" else margin
 
 
 def _draw_percentiles(
     ax: Axes, history: History, spread: str, colour: str, prefix: str = ""
 ) -> None:
-    low, lower, middle, upper, high = (
-        _seen(history, f"{spread}_p{percent}") for percent in PERCENTILES
-    )
-    bands = ((low, high, 0.25, "0 to 100 %"), (lower, upper, 0.45, "5 to 95 %"))
-    for below, above, alpha, share in bands:
+    columns = [_known(history, f"{spread}_p{percent}") for percent in PERCENTILES]
+    steps, (low, lower, median, upper, high) = columns[0][0], [values for _, values in columns]
+    for below, above, alpha, share in (
+        (low, high, 0.25, "0 to 100 %"),
+        (lower, upper, 0.45, "5 to 95 %"),
+    ):
         label = f"{prefix}{share}"
-        ax.fill_between(middle[0], below[1], above[1], color=colour, alpha=alpha, lw=0, label=label)
+        ax.fill_between(steps, below, above, color=colour, alpha=alpha, lw=0, label=label)
     style = "-" if colour == BLUE else "--"  # told apart without colour too
-    ax.plot(*middle, color=BLACK, ls=style, label=f"{prefix}median")
+    ax.plot(steps, median, color=BLACK, ls=style, label=f"{prefix}median")
 
 
-def _seen(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _known(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of the rows in which a column has a value."""
     known = ~np.isnan(history[column])
     return history["step"][known], history[column][known]

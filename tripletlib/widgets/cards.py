@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Callable
 from html import escape
 
 import numpy as np
@@ -37,11 +38,7 @@ def key_of(picture: Picture) -> str:
 
 
 def picture_of(key: str) -> Picture:
-    """The picture that `key_of` named.
-
-    Raises:
-        ValueError: the page sent something else.
-    """
+    """The picture that `key_of` named; a ValueError if the page sent something else."""
     kind, _, index = key.partition(":")
     if kind not in ("query", "gallery", "upload") or not index.isdecimal():
         raise ValueError(f"the page chose {key!r}, which names no picture")
@@ -59,11 +56,9 @@ def heading(title: str, note: str = "") -> str:
 
 
 def moved_by(place: Place, before: np.ndarray) -> str:
-    """How many ranks re-ranking moved a picture up or down; empty for junk.
+    """How many ranks a picture of the re-ranked list went up or down; empty for junk.
 
-    Args:
-        place: in the re-ranked list.
-        before: rank of each gallery picture before, `[G]`.
+    `before` holds the rank of each gallery picture by distance, `[G]`.
     """
     up = int(before[place.index]) - place.rank
     if not place.rank:
@@ -75,9 +70,6 @@ class CardMaker:
     """Makes the cards of a browser's pictures; each picture is encoded once.
 
     An encoded picture of 128 x 64 has about 3 kB, so all of Market-1501 stays below 100 MB.
-
-    Args:
-        state: holds the pictures.
     """
 
     def __init__(self, state: BrowserState) -> None:
@@ -120,40 +112,41 @@ class CardMaker:
     def ranked_card(self, place: Place, moved: str = "", note: str = "") -> Card:
         """A gallery picture in a ranked list.
 
-        Args:
-            place: its place.
-            moved: stands at the right above the picture.
-            note: says the same to a screen reader.
+        `moved` stands at the right above the picture; `note` says the same to a screen reader.
         """
         picture = Picture("gallery", place.index)
         labels = self.labels(picture)
         rank = f"rank {place.rank}" if place.rank else "not ranked"
         facts = ", ".join((rank, place.verdict, *labels, f"distance {place.distance:.3f}"))
-        style = VERDICT_STYLES[place.verdict]
+        mark = f"{VERDICT_STYLES[place.verdict].mark} {place.rank}".strip()
         return Card(
             key_of(picture),
             self.source(picture),
             "; ".join(filter(None, (facts, note))),
             verdict=place.verdict,
-            mark=f"{style.mark} {place.rank}".strip() if place.rank else "junk",
+            mark=mark if place.rank else "junk",
             moved=moved,
             lines=(*labels, f"dist. {place.distance:.3g}"),
         )
 
     def result_groups(self, result: SearchResult) -> list[Group]:
         """The ranked list; re-ranked, with the way each picture went, beside the one before."""
-        after, options = result.after, result.options
-        size = len(self._state.retrieval.gallery)
-        before_ranks = result.before.rank_by_index(size)
-        if after is None:
+        options, size = result.options, len(self._state.retrieval.gallery)
+        if result.after is None:
             return [self._group(result, result.before, "Ranked by distance")]
+        before, after = (ranked.rank_by_index(size) for ranked in result.rankings.values())
+
+        def went(place: Place) -> tuple[str, str]:
+            return moved_by(place, before), f"rank {before[place.index]} by distance"
+
+        def goes(place: Place) -> tuple[str, str]:
+            rank = after[place.index]
+            return f"→{rank}", f"rank {rank} after re-ranking"
+
         settings = f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
-        title = f"After re-ranking ({settings})"
-        groups = [self._group(result, after, title, before=before_ranks)]
+        groups = [self._group(result, result.after, f"After re-ranking ({settings})", went)]
         if options.compare:
-            after_ranks = after.rank_by_index(size)
-            title = "Before, by distance"
-            groups.insert(0, self._group(result, result.before, title, after=after_ranks))
+            groups.insert(0, self._group(result, result.before, "Before, by distance", goes))
         return groups
 
     def why_group(self, ranked: RankedGallery) -> Group:
@@ -169,18 +162,13 @@ class CardMaker:
         result: SearchResult,
         ranked: RankedGallery,
         title: str,
-        before: np.ndarray | None = None,
-        after: np.ndarray | None = None,
+        move: Callable[[Place], tuple[str, str]] | None = None,
     ) -> Group:
-        cards = []
-        for place in ranked.top(result.options.top_k, result.options.show_junk):
-            moved = note = ""
-            if place.rank and before is not None:
-                moved, note = moved_by(place, before), f"rank {before[place.index]} by distance"
-            elif place.rank and after is not None:
-                moved = f"→{after[place.index]}"
-                note = f"rank {after[place.index]} after re-ranking"
-            cards.append(self.ranked_card(place, moved, note))
+        places = ranked.top(result.options.top_k, result.options.show_junk)
+        cards = [
+            self.ranked_card(place, *(move(place) if move and place.rank else ()))
+            for place in places
+        ]
         if ranked.first_right:
             title = f"{title} · AP {percent(ranked.average_precision)}"
         return Group(cards, title, "The gallery has no other picture.")
@@ -190,7 +178,7 @@ def scores_html(result: SearchResult) -> str:
     """AP, rank of the first right answer and their number."""
     if not result.before.first_right:
         return "<p>No right answer is known for this picture, so it has no AP.</p>"
-    rankings = [ranked for ranked in (result.before, result.after) if ranked is not None]
+    rankings = result.rankings.values()
     junk = int((result.before.verdicts == Verdict.JUNK).sum())
     rows = {
         "average precision (AP)": " → ".join(percent(r.average_precision) for r in rankings),

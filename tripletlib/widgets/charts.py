@@ -19,23 +19,18 @@ from tripletlib.plots import (
     GREY,
     SERIES,
     VERDICT_STYLES,
-    draw_answer,
-    show_picture,
+    Ranking,
+    draw_ranking,
 )
 from tripletlib.widgets.cards import moved_by
 from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
-from tripletlib.widgets.state import BrowserState, Picture
+from tripletlib.widgets.state import BrowserState
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
-_MARGIN = {"top": 8, "bottom": 8, "left": 8, "right": 8}
-_WIDE = {"width": "100%", "min_width": "0", "height": "300px"}
 
 
 class GalleryPlane:
-    """The plane of the gallery's first two principal components.
-
-    Args:
-        embeddings: of the gallery, `[G, D]`.
+    """The plane of the first two principal components of the gallery's embeddings, `[G, D]`.
 
     Attributes:
         points: the gallery in the plane, `[G, 2]`.
@@ -56,13 +51,8 @@ class GalleryPlane:
 class GalleryMap:
     """A scatter of the gallery in the plane; query and answers stand out.
 
-    Hovering over a point shows its picture, a click chooses it.
-
-    Args:
-        plane: the gallery in the plane.
-        describe: from a gallery index to the HTML that hovering shows.
-        owner: shows errors.
-        on_choose: is called with the gallery index of a clicked point.
+    Hovering over a point shows its picture, by the HTML that `describe` makes of its gallery index;
+    a click calls `on_choose` with the index. The owner shows errors.
 
     Attributes:
         note: what is drawn, and how much of it the plane shows.
@@ -80,58 +70,43 @@ class GalleryMap:
         self._owner, self._on_choose = owner, on_choose
         self._tip = ipywidgets.HTML()
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
-        self._indices: dict[str, np.ndarray] = {}
+        self._indices: dict[Any, np.ndarray] = {}  # of each mark's points
         size = len(plane.points)
-        self._background = self._scatter("background", colors=[GREY], default_size=10)
         shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
-        self._move("background", self._background, shown)
+        background = self._scatter(colors=[GREY], default_size=10)
+        self._move(background, shown)
+        look = {"default_size": 90, "stroke": PAPER}
         self._answers = {
             verdict: self._scatter(
-                verdict,
-                colors=[style.colour],
-                marker=BQPLOT_MARKERS[style.marker],
-                default_size=90,
-                stroke=PAPER,
+                colors=[style.colour], marker=BQPLOT_MARKERS[style.marker], **look
             )
             for verdict, style in VERDICT_STYLES.items()
         }
-        self._query = bqplot.Scatter(
-            x=[0.0], y=[0.0], scales=self._scales, colors=[PAPER], marker="diamond",
-            stroke=TEXT, stroke_width=3, default_size=220,
-        )  # fmt: skip
+        look = {"colors": [PAPER], "stroke": TEXT, "stroke_width": 3, "default_size": 220}
+        self._query = bqplot.Scatter(x=[0], y=[0], scales=self._scales, marker="diamond", **look)
         self.note = f"Two principal components, {plane.explained:.0%} of the variance"
         if len(shown) < size:
             self.note += f", {len(shown):,} of {size:,} pictures drawn"
-        self.widget = bqplot.Figure(
-            marks=[self._background, *self._answers.values(), self._query],
-            axes=[],  # only who is near to whom means something
-            fig_margin=_MARGIN,
-            layout=ipywidgets.Layout(**_WIDE),
-        )
+        # No axes: only who is near to whom means something.
+        self.widget = _figure([background, *self._answers.values(), self._query], [], 8, 8, 8)
 
     def show(self, query: np.ndarray, places: Sequence[Place]) -> None:
         """Marks a query, by its embedding `[D]`, and its answers."""
         for verdict, mark in self._answers.items():
             mine = [place.index for place in places if place.verdict == verdict]
-            self._move(verdict, mark, np.array(mine, dtype=int))
+            self._move(mark, np.array(mine, dtype=int))
         move_mark(self._query, self._plane.project(query[None]))
 
-    def _move(self, name: str, mark: Any, indices: np.ndarray) -> None:
-        self._indices[name] = indices
+    def _move(self, mark: Any, indices: np.ndarray) -> None:
+        self._indices[mark] = indices
         move_mark(mark, self._plane.points[indices])
 
-    def _scatter(self, name: str, **look: Any) -> Any:
-        mark = bqplot.Scatter(
-            x=np.zeros(0),
-            y=np.zeros(0),
-            scales=self._scales,
-            tooltip=self._tip,
-            tooltip_style={"opacity": 1},
-            **look,
-        )
+    def _scatter(self, **look: Any) -> Any:
+        tip = {"tooltip": self._tip, "tooltip_style": {"opacity": 1}}
+        mark = bqplot.Scatter(x=np.zeros(0), y=np.zeros(0), scales=self._scales, **tip, **look)
 
         def index(event: dict[str, Any]) -> int:
-            return int(self._indices[name][event["data"]["index"]])
+            return int(self._indices[mark][event["data"]["index"]])
 
         def show_tip(_: Any, event: dict[str, Any]) -> None:
             self._tip.value = self._describe(index(event))
@@ -143,18 +118,13 @@ class GalleryMap:
 
 
 class PrecisionRecallCurve:
-    """Up to two curves: by distance, and re-ranked.
-
-    Attributes:
-        widget: what to show.
-    """
+    """Up to two curves, by distance and re-ranked, in `widget`."""
 
     def __init__(self) -> None:
         scales = {name: bqplot.LinearScale(min=0, max=1) for name in ("x", "y")}
+        look = {"scales": scales, "stroke_width": 3}
         self._lines = [
-            bqplot.Lines(
-                x=[], y=[], scales=scales, colors=[colour], line_style=style, stroke_width=3
-            )
+            bqplot.Lines(x=[], y=[], colors=[colour], line_style=style, **look)
             for colour, style in ((BLUE, "solid"), (DARK_ORANGE, "dashed"))
         ]
         ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", **AXIS}
@@ -162,12 +132,7 @@ class PrecisionRecallCurve:
             bqplot.Axis(scale=scales["x"], label="recall", **ticks),
             bqplot.Axis(scale=scales["y"], side="left", label="precision", **ticks),
         ]
-        self.widget = bqplot.Figure(
-            marks=self._lines,
-            axes=axes,
-            fig_margin=_MARGIN | {"bottom": 45, "left": 55, "right": 20},
-            layout=ipywidgets.Layout(**_WIDE),
-        )
+        self.widget = _figure(self._lines, axes, 45, 55, 20)
 
     def show(self, *rankings: RankedGallery | None) -> None:
         """Draws the curves by distance and re-ranked; None for no curve."""
@@ -176,22 +141,21 @@ class PrecisionRecallCurve:
             move_mark(line, np.zeros((0, 2)) if curve is None else np.column_stack(curve))
 
 
-def draw_map(ax: Axes, state: BrowserState) -> Axes:
-    """Draws the map on paper: the gallery in the plane, the query and its first places.
+def _figure(marks: list[Any], axes: list[Any], bottom: int, left: int, right: int) -> Any:
+    margin = {"top": 8, "bottom": bottom, "left": left, "right": right}
+    layout = ipywidgets.Layout(width="100%", min_width="0", height="300px")
+    return bqplot.Figure(marks=marks, axes=axes, fig_margin=margin, layout=layout)
 
-    Args:
-        ax: where to draw.
-        state: what is seen.
-    """
+
+def draw_map(ax: Axes, state: BrowserState) -> Axes:
+    """Draws the map on paper: the gallery in the plane, the query and its first places."""
     plane = GalleryPlane(state.retrieval.gallery.embeddings)
-    x, y = plane.points.T
-    ax.scatter(x, y, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
+    ax.scatter(*plane.points.T, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
     for verdict, style in VERDICT_STYLES.items():
         mine = [place.index for place in state.result.top() if place.verdict == verdict]
         if mine:
-            x, y = plane.points[mine].T
-            ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, ec="white",
-                       label=str(verdict))  # fmt: skip
+            look = {"color": style.colour, "marker": style.marker, "label": str(verdict)}
+            ax.scatter(*plane.points[mine].T, s=60, ec="white", **look)
     x, y = plane.project(state.embedding(state.result.query)[None]).T
     ax.scatter(x, y, s=110, color="white", marker="D", ec="black", lw=2, label="query")
     ax.set_title(f"Two principal components (PCA),\n{plane.explained:.0%} of the variance")
@@ -205,27 +169,20 @@ def draw_result(state: BrowserState, columns: int = 10) -> Figure:
     """Draws the query, its ranked gallery and its precision-recall curve.
 
     Re-ranked, there is a row before and a row after, and small arrows say how many ranks a picture
-    went up or down.
-
-    Args:
-        state: what is seen.
-        columns: answers in a row, at most `top_k`.
+    went up or down. A row has `columns` answers, at most `top_k`.
     """
-    result = state.result
-    rankings = {"by distance": result.before}
-    if result.after is not None:
-        rankings["re-ranked"] = result.after
+    result, rankings = state.result, state.result.rankings
     columns = min(columns, result.options.top_k)
     has_curve = bool(result.before.first_right)
     heights = [2 * len(rankings), 2.6 if has_curve else 0.4]
     figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.3))
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     rows = above.subplots(len(rankings), columns + 1, squeeze=False)
-    before = result.before.rank_by_index(len(state.retrieval.gallery))
-    for row, (name, ranked) in zip(rows, rankings.items(), strict=True):
-        _draw_query(row[0], state, name)
-        places = ranked.top(columns, result.options.show_junk)[:columns]
-        _draw_places(row[1:], state, places, before if ranked is result.after else None)
+    pid, camid = state.pid_and_camid(result.query)
+    label = "your picture" if pid is None else f"person {pid}\ncam. {camid}"
+    for row, name in zip(rows, rankings, strict=True):
+        draw_ranking(row, _pictures(state, name, columns))
+        row[0].set_xlabel(label, fontsize=9)
     if has_curve:
         text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
         _write_scores(text, rankings)
@@ -236,25 +193,24 @@ def draw_result(state: BrowserState, columns: int = 10) -> Figure:
     return figure
 
 
-def _draw_query(ax: Axes, state: BrowserState, name: str) -> None:
-    pid, camid = state.pid_and_camid(state.result.query)
-    show_picture(ax, state.image(state.result.query))
-    ax.set_title(name, fontsize=9)
-    ax.set_xlabel("your picture" if pid is None else f"person {pid}\ncam. {camid}", fontsize=9)
-
-
-def _draw_places(
-    axes: Sequence[Axes], state: BrowserState, places: Sequence[Place], before: np.ndarray | None
-) -> None:
-    for ax in axes[len(places) :]:
-        ax.axis("off")
-    for ax, place in zip(axes, places, strict=False):
-        moved = "" if before is None else moved_by(place, before)
-        rank = f"{place.rank}  {moved}" if place.rank else "junk"
-        picture = Picture("gallery", place.index)
-        _, camid = state.pid_and_camid(picture)
-        text = f"{rank}\n{place.distance:.3g} · c{camid}"
-        draw_answer(ax, state.image(picture), place.verdict, text)
+def _pictures(state: BrowserState, name: str, count: int) -> Ranking:
+    """The first places of one of the rankings, for a figure."""
+    result, retrieval = state.result, state.retrieval
+    places = result.rankings[name].top(count, result.options.show_junk)[:count]
+    found, before = (
+        [place.index for place in places],
+        result.before.rank_by_index(len(retrieval.gallery)),
+    )
+    moved = [moved_by(place, before) if name == "re-ranked" else "" for place in places]
+    facts = zip(places, retrieval.gallery.camids[found], strict=True)
+    return Ranking(
+        state.image(result.query),
+        retrieval.gallery_images[found],
+        [place.verdict for place in places],
+        [f"{place.distance:.3g} · c{camid}" for place, camid in facts],
+        name,
+        [f"{p.rank or 'junk'}  {way}".strip() for p, way in zip(places, moved, strict=True)],
+    )
 
 
 def _write_scores(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
@@ -264,10 +220,12 @@ def _write_scores(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
         for name, ranked in rankings.items()
     ]
     name, last = list(rankings.items())[-1]
-    ends = ("nearest wrong", last.nearest_wrong()), ("farthest right", last.farthest_right())
-    for which, place in ends:
-        if place is not None:
-            lines.append(f"{name}, {which}: rank {place.rank}, {place.distance:.3g} away")
+    ends = {"nearest wrong": last.nearest_wrong(), "farthest right": last.farthest_right()}
+    lines += [
+        f"{name}, {which}: rank {place.rank}, {place.distance:.3g} away"
+        for which, place in ends.items()
+        if place is not None
+    ]
     ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
 
 

@@ -30,10 +30,7 @@ class NotebookWidget:
     """A widget with a line in which it talks to its reader.
 
     Show it by making it the last line of a cell. Where nobody watches (papermill, nbval) the cell
-    shows a sentence instead, since a saved page cannot run the widget.
-
-    Args:
-        sentence: what stands there instead.
+    shows the `sentence` instead, since a saved page cannot run the widget.
 
     Attributes:
         widget: the ipywidgets box.
@@ -47,13 +44,10 @@ class NotebookWidget:
         self._sentence = sentence
         self._moves_controls = False
 
-    def say(self, text: str) -> None:
-        """Shows a text; an empty one clears the line."""
-        self._show("status", text)
-
-    def complain(self, text: str) -> None:
-        """Shows what went wrong, so that it is seen and read aloud."""
-        self._show("alert", f"⚠ {text}")
+    def say(self, text: str, role: str = "status") -> None:
+        """Shows a text; an empty one clears the line. An `"alert"` is read aloud at once."""
+        with self.message.hold_sync():
+            self.message.role, self.message.text = role, text
 
     def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
         """Wraps a callback: its error, which Jupyter would drop, is shown in the line.
@@ -71,7 +65,7 @@ class NotebookWidget:
             try:
                 action(*arguments)
             except Exception as error:
-                self.complain(f"{type(error).__name__}: {error}")
+                self.say(f"⚠ {type(error).__name__}: {error}", "alert")
 
         return callback
 
@@ -83,10 +77,6 @@ class NotebookWidget:
             yield
         finally:
             self._moves_controls = False
-
-    def _show(self, role: str, text: str) -> None:
-        with self.message.hold_sync():
-            self.message.role, self.message.text = role, text
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         if in_live_notebook():

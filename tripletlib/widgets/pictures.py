@@ -22,15 +22,14 @@ def _style_sheet() -> str:
 
     Text takes some of the page's own colour, which makes it readable in a light and a dark theme.
     """
-    rules = [f".tripletlib-widget {{ --before: {BLUE}; --after: {DARK_ORANGE};"]
+    colours, looks = [f"--before: {BLUE}; --after: {DARK_ORANGE};"], []
     for verdict, style in VERDICT_STYLES.items():
         text = f"color-mix(in srgb, {style.colour} 50%, var(--text))"
-        rules.append(f"--{verdict}: {style.colour}; --{verdict}-text: {text};")
-    rules.append("}")
-    for verdict, style in VERDICT_STYLES.items():
+        colours.append(f"--{verdict}: {style.colour}; --{verdict}-text: {text};")
         look = f"--verdict: {style.colour}; --verdict-text: var(--{verdict}-text)"
-        rules.append(f".verdict-{verdict} {{ {look}; --verdict-line: {style.line}; }}")
-    return "\n".join([*rules, (PAGE / "browser.css").read_text(encoding="utf-8")])
+        looks.append(f".verdict-{verdict} {{ {look}; --verdict-line: {style.line}; }}")
+    root = f".tripletlib-widget {{ {' '.join(colours)} }}"
+    return "\n".join([root, *looks, (PAGE / "browser.css").read_text(encoding="utf-8")])
 
 
 STYLE_SHEET = _style_sheet()
@@ -38,48 +37,30 @@ STYLE_SHEET = _style_sheet()
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with its captions. All texts are shown as they are, nothing in them is HTML.
+    """A picture with its captions. All texts are shown as they are, nothing in them is HTML."""
 
-    Attributes:
-        key: tells the picture apart; the same picture in two groups has the same key.
-        src: the picture as a `data:` address.
-        description: what a screen reader says and the mouse shows.
-        verdict: how it is framed, a key of `VERDICT_STYLES`; empty for no frame.
-        mark: short text above the picture, at the left.
-        moved: short text above the picture, at the right.
-        lines: texts below the picture.
-    """
-
-    key: str
-    src: str
-    description: str
-    verdict: str = ""
-    mark: str = ""
-    moved: str = ""
-    lines: tuple[str, ...] = ()
+    key: str  # tells the picture apart; the same picture in two groups has the same key
+    src: str  # the picture as a `data:` address
+    description: str  # what a screen reader says and the mouse shows
+    verdict: str = ""  # how it is framed, a key of `VERDICT_STYLES`; empty for no frame
+    mark: str = ""  # short text above the picture, at the left
+    moved: str = ""  # short text above the picture, at the right
+    lines: tuple[str, ...] = ()  # texts below the picture
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cards under one title.
-
-    Attributes:
-        items: the cards.
-        title: stands above; empty for none.
-        empty: what stands there when there is no card.
-    """
+    """Cards under one title."""
 
     items: Sequence[Card]
-    title: str = ""
-    empty: str = "nothing to show"
+    title: str = ""  # empty for none
+    empty: str = "nothing to show"  # what stands there when there is no card
 
 
 class PictureGrid(anywidget.AnyWidget):
     """Groups of pictures to be walked with the arrow keys and chosen with Enter or a click.
 
-    Args:
-        label: names the grid to a screen reader.
-        on_choose: is called with the key of a chosen picture.
+    `label` names the grid to a screen reader; `on_choose` is called with a chosen picture's key.
     """
 
     _esm = PAGE / "picture_grid.js"
@@ -100,12 +81,10 @@ class PictureGrid(anywidget.AnyWidget):
 
 
 class PictureUpload(anywidget.AnyWidget):
-    """A button that lets the reader choose one file.
+    """A button, with the text `label`, that lets the reader choose one file.
 
-    Args:
-        label: the button's text.
-        on_file: is called with content and name of a chosen file.
-        on_too_large: is called with name and size in bytes of a file that was not sent.
+    `on_file` is called with content and name of the file; `on_too_large` with name and size in
+    bytes of a file that was not sent.
     """
 
     _esm = PAGE / "picture_upload.js"

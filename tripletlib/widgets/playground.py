@@ -23,8 +23,8 @@ from tripletlib.widgets.scene import (
 
 _IDENTITIES = ((BLUE, "o"), (DARK_ORANGE, "^"), (PURPLE, "s"))  # colour and marker
 _PAIRS = [VERDICT_STYLES[name] for name in ("right", "wrong")]  # hardest positive and negative
+_AXES = "embedding, first entry", "embedding, second entry"
 _HALF_WIDTH = 3.2  # the plane is shown from -_HALF_WIDTH to _HALF_WIDTH
-_FULL_WIDTH = ipywidgets.Layout(width="290px")
 _SENTENCE = (
     "The playground needs a live notebook: open this one in JupyterLab and run it to drag the "
     "points. The picture below shows where they start."
@@ -35,11 +35,10 @@ def draw_points(ax: Axes, scene: Scene) -> Axes:
     """Scatters the points of a scene, each with its name and the look of its identity."""
     for label in np.unique(scene.labels):
         colour, marker = _IDENTITIES[label]
-        x, y = scene.points[scene.labels == label].T
-        ax.scatter(x, y, s=90, color=colour, marker=marker)
+        ax.scatter(*scene.points[scene.labels == label].T, s=90, color=colour, marker=marker)
     for name, point in zip(scene.names(), scene.points, strict=True):
         ax.annotate(name, point, xytext=(9, 9), textcoords="offset points")
-    ax.set(xlabel="embedding, first entry", ylabel="embedding, second entry")
+    ax.set(xlabel=_AXES[0], ylabel=_AXES[1])
     return ax
 
 
@@ -80,6 +79,9 @@ class Playground(NotebookWidget):
         self._start = self.scene = example_scene() if scene is None else scene
         self._make_marks()
         self._make_controls()
+        self.text = ipywidgets.HTML()
+        for name in ("playground-text", "announced"):
+            self.text.add_class(name)
         hint = ipywidgets.HTML("Drag a point. Click one to make it the anchor.")
         parts = [hint, *self.controls.values(), self.text, self.message]
         side = ipywidgets.VBox(parts, layout=ipywidgets.Layout(flex="0 0 300px"))
@@ -102,79 +104,59 @@ class Playground(NotebookWidget):
             align="middle",
             y_offset=28,  # pixels: under the partner, where neither its name nor a line is
         )
-        self._ring = bqplot.Scatter(
-            **common, colors=[PAPER], stroke=TEXT, stroke_width=2, default_size=700
-        )
+        look = {"colors": [PAPER], "stroke": TEXT, "stroke_width": 2, "default_size": 700}
+        self._ring = bqplot.Scatter(**common, **look)
         self._arrows = bqplot.Lines(**common, colors=[TEXT], stroke_width=2)
-        self._members = [
-            np.flatnonzero(self.scene.labels == label) for label in np.unique(self.scene.labels)
-        ]
+        labels = self.scene.labels
+        self._members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self._clouds = [self._make_cloud(members) for members in self._members]
 
     def _make_figure(self) -> Any:
+        sides = zip(self._scales.values(), ("bottom", "left"), _AXES, strict=True)
         style = {"tick_values": np.arange(-3, 4), **AXIS}
-        sides = {
-            "x": ("bottom", "embedding, first entry"),
-            "y": ("left", "embedding, second entry"),
-        }
-        axes = [
-            bqplot.Axis(scale=self._scales[name], side=side, label=label, **style)
-            for name, (side, label) in sides.items()
-        ]
         return bqplot.Figure(
             # The points come last: a mark above them would catch the mouse.
             marks=[self._ring, *self._pair_lines, self._pair_labels, self._arrows, *self._clouds],
-            axes=axes,
+            axes=[bqplot.Axis(scale=scale, side=side, label=label, **style)
+                  for scale, side, label in sides],
             fig_margin={"top": 20, "bottom": 50, "left": 55, "right": 20},
             layout=ipywidgets.Layout(flex="0 1 560px", min_width="300px", height="560px"),
             min_aspect_ratio=1,
             max_aspect_ratio=1,
-        )
+        )  # fmt: skip
 
     def _make_cloud(self, members: np.ndarray) -> Any:
         colour, marker = _IDENTITIES[self.scene.labels[members[0]]]
         names = self.scene.names()
+        x, y = self.scene.points[members].T
         cloud = bqplot.Scatter(
-            x=self.scene.points[members, 0],
-            y=self.scene.points[members, 1],
-            scales=self._scales,
-            colors=[colour],
-            marker=BQPLOT_MARKERS[marker],
-            default_size=180,
-            names=[names[i] for i in members],
-            enable_move=True,
-            update_on_move=True,
-        )
+            x=x, y=y, scales=self._scales, names=[names[i] for i in members],
+            colors=[colour], marker=BQPLOT_MARKERS[marker], default_size=180,
+            enable_move=True, update_on_move=True,
+        )  # fmt: skip
         cloud.observe(self.guarded(lambda _: self._take_points()), ["x", "y"])
         cloud.on_drag_end(self.guarded(lambda *_: self._go_to(self.scene)))
         cloud.on_element_click(lambda _, event: self._choose(int(members[event["data"]["index"]])))
         return cloud
 
     def _make_controls(self) -> None:
-        names = self.scene.names()
-        slider = {"max": 2, "step": 0.1, "layout": _FULL_WIDTH}
+        wide = {"layout": ipywidgets.Layout(width="290px")}
+        slider = {"max": 2, "step": 0.1, **wide}
+        points = [(name, i) for i, name in enumerate(self.scene.names())]
         self.controls = {
-            "anchor": ipywidgets.Dropdown(
-                options=[(name, i) for i, name in enumerate(names)],
-                description="anchor",
-                layout=_FULL_WIDTH,
-            ),
+            "anchor": ipywidgets.Dropdown(options=points, description="anchor", **wide),
             "x": ipywidgets.FloatSlider(description="its x", **slider),
             "y": ipywidgets.FloatSlider(description="its y", **slider),
             "margin": ipywidgets.FloatSlider(0.5, description="margin", **slider),
-            "soft": ipywidgets.Checkbox(description="soft margin", layout=_FULL_WIDTH),
-            "step": ipywidgets.Button(description="take a gradient step", layout=_FULL_WIDTH),
-            "reset": ipywidgets.Button(description="reset", layout=_FULL_WIDTH),
+            "soft": ipywidgets.Checkbox(description="soft margin", **wide),
+            "step": ipywidgets.Button(description="take a gradient step", **wide),
+            "reset": ipywidgets.Button(description="reset", **wide),
         }
-        self.text = ipywidgets.HTML()
         for name, control in self.controls.items():
             control.add_class(f"playground-{name}")
-        for name in ("playground-text", "announced"):
-            self.text.add_class(name)
-        for name in ("anchor", "margin", "soft"):
-            self.controls[name].observe(self.guarded(lambda _: self._take_controls()), "value")
-        for name in ("x", "y"):
-            self.controls[name].observe(self.guarded(lambda _: self._move_anchor()), "value")
+            if name not in ("step", "reset"):
+                take = self._move_anchor if name in ("x", "y") else self._take_controls
+                control.observe(self.guarded(lambda _, take=take: take()), "value")
         step, reset = self.controls["step"], self.controls["reset"]
         step.on_click(self.guarded(lambda _: self._go_to(gradient_step(self.scene))))
         reset.on_click(self.guarded(lambda _: self._go_to(self._start)))
@@ -186,8 +168,7 @@ class Playground(NotebookWidget):
         self._draw(replace(self.scene, points=points))
 
     def _take_controls(self) -> None:
-        soft, margin = self.controls["soft"].value, self.controls["margin"].value
-        anchor = self.controls["anchor"].value
+        anchor, margin, soft = (self.controls[name].value for name in ("anchor", "margin", "soft"))
         self._go_to(replace(self.scene, anchor=anchor, margin="soft" if soft else margin))
 
     def _move_anchor(self) -> None:

@@ -77,66 +77,60 @@ class QueryBrowser(NotebookWidget):
         choose = self.guarded(lambda key: self._look_up(picture_of(key)))
         self.results = _part("results", PictureGrid("ranked gallery", choose))
         self.why = _part("why", PictureGrid("why", choose))
-        self.facts = _part("facts", ipywidgets.HTML())
-        self._query = _part("query", ipywidgets.HTML())
         self.why_text = ipywidgets.HTML()
+        self.facts, self._query = _part("facts", ipywidgets.HTML()), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
         plane = GalleryPlane(retrieval.gallery.embeddings)
-        self.map = GalleryMap(plane, self._describe, self, self._look_up_in_gallery)
-        self._make_controls()
-        self._make_buttons()
+        self.map = GalleryMap(
+            plane, self._describe, self, lambda index: self._look_up(Picture("gallery", index))
+        )
+        self.controls = _option_controls(self.state.result.options, self.state.k_max)
+        for name, control in self.controls.items():
+            control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
+        self.back = self._button("back", "back", "arrow-left", self._go_back)
+        self.save = self._button("save", "save as PNG", "image", self._save)
+        self.export = self._button("export", "ranking as CSV", "table", self._export)
+        upload = "look up a picture of your own"
+        self.upload = PictureUpload(upload, self.guarded(self._upload), self.guarded(self._refuse))
         self._lay_out()
         self._draw()
 
-    def _make_controls(self) -> None:
-        self.controls = _make_controls(self.state.result.options, self.state.k_max)
-        for name, control in self.controls.items():
-            _part(name.replace("_", "-"), control)
-            control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
-
-    def _make_buttons(self) -> None:
-        self.back = _part("back", ipywidgets.Button(description="back", icon="arrow-left"))
-        self.save = _part("save", ipywidgets.Button(description="save as PNG", icon="image"))
-        self.export = _part("export", ipywidgets.Button(description="ranking as CSV", icon="table"))
-        actions = {self.back: self._go_back, self.save: self._save, self.export: self._export}
-        for button, action in actions.items():
-            button.on_click(self.guarded(lambda _, action=action: action()))
-        upload = PictureUpload(
-            "look up a picture of your own", self.guarded(self._upload), self.guarded(self._refuse)
-        )
-        self.upload = _part("upload", upload)
+    def _button(self, name: str, text: str, icon: str, action: Callable[[], None]) -> Any:
+        button = ipywidgets.Button(description=text, icon=icon)
+        button.on_click(self.guarded(lambda _: action()))
+        return _part(name, button)
 
     def _lay_out(self) -> None:
         retrieval = self.state.retrieval
         sizes = f"{len(retrieval.query):,} queries, {len(retrieval.gallery):,} gallery pictures"
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
-        buttons = _row("buttons", [self.back, self.save, self.export])
-        about = _column("about", [self.facts, self.message])
-        header = _row("header", [self._query, about, buttons])
-        names = ("rerank", "k1", "k2", "lambda_value", "compare", "top_k", "show_junk")
-        controls = _row("controls", [self.controls[name] for name in names])
-        left = _column("left", [self.queries.widget, self.upload])
         legend = ipywidgets.HTML(f'<div class="legend">{LEGEND}</div>')
-        right = _column("right", [legend, self.results, self._bottom()])
-        body = _row("body", [left, right])
-        self.widget.children = [_part("title", title), header, controls, body]
+        buttons = _row("buttons", self.back, self.save, self.export)
+        about = _column("about", self.facts, self.message)
+        header = _row("header", _part("query", self._query), about, buttons)
+        controls = [_part(name.replace("_", "-"), one) for name, one in self.controls.items()]
+        left = _column("left", self.queries.widget, _part("upload", self.upload))
+        right = _column("right", legend, self.results, self._bottom())
+        body = _row("body", left, right)
+        self.widget.children = [_part("title", title), header, _row("controls", *controls), body]
         self.widget.add_class("browser")
         self.facts.add_class("announced")
 
     def _bottom(self) -> ipywidgets.Widget:
-        why = heading("Why?", "Nearest wrong and farthest right answer")
-        boxes = {
-            "why-box": [ipywidgets.HTML(why), self.why, self.why_text],
-            "curve-box": [
-                ipywidgets.HTML(heading("Precision and recall", CURVE_LEGEND)),
-                _part("curve", self.curve.widget),
-            ],
-            "map-box": [
-                ipywidgets.HTML(heading("Gallery map", f"{self.map.note}<br>{MAP_LEGEND}")),
-                _part("map", self.map.widget),
-            ],
-        }
-        return _row("bottom", [_column(name, parts) for name, parts in boxes.items()])
+        why, curve, gallery_map = (
+            ipywidgets.HTML(heading(title, note))
+            for title, note in (
+                ("Why?", "Nearest wrong and farthest right answer"),
+                ("Precision and recall", CURVE_LEGEND),
+                ("Gallery map", f"{self.map.note}<br>{MAP_LEGEND}"),
+            )
+        )
+        return _row(
+            "bottom",
+            _column("why-box", why, self.why, self.why_text),
+            _column("curve-box", curve, _part("curve", self.curve.widget)),
+            _column("map-box", gallery_map, _part("map", self.map.widget)),
+        )
 
     def _draw(self) -> None:
         result = self.state.result
@@ -160,9 +154,6 @@ class QueryBrowser(NotebookWidget):
     def _look_up(self, picture: Picture) -> None:
         self.state.look_up(picture)
         self._draw()
-
-    def _look_up_in_gallery(self, index: int) -> None:
-        self._look_up(Picture("gallery", index))
 
     def _change(self, name: str, event: dict[str, Any]) -> None:
         try:
@@ -188,8 +179,7 @@ class QueryBrowser(NotebookWidget):
         )
 
     def _save(self) -> None:
-        figure = draw_result(self.state)
-        file = self._file("png")
+        figure, file = draw_result(self.state), self._file("png")
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150)
         plt.close(figure)
@@ -215,17 +205,9 @@ class QueryBrowser(NotebookWidget):
 
 
 class QueryList:
-    """The queries, sorted, filtered and paged, to choose from.
+    """The queries, sorted, filtered and paged: their pictures in `grid`, all of it in `widget`.
 
-    Args:
-        state: whose queries.
-        cards: makes their cards.
-        owner: shows errors.
-        on_choose: is called with a chosen query.
-
-    Attributes:
-        grid: their pictures.
-        widget: what to show.
+    The owner shows errors; `on_choose` is called with a chosen query.
     """
 
     def __init__(
@@ -238,36 +220,38 @@ class QueryList:
         self._state, self._cards, self._owner = state, cards, owner
         self._first = 0  # place of the page's first query in the list
         self._list = state.queries()
-        self._make_controls()
         choose = owner.guarded(lambda key: on_choose(picture_of(key)))
         self.grid = _part("queries", PictureGrid("queries", choose))
+        self._make_filters()
+        self.earlier = self._turner("chevron-left", "earlier queries", -PAGE)
+        self.later = self._turner("chevron-right", "later queries", PAGE)
+        self._position = ipywidgets.HTML()
         filters = ipywidgets.HBox([self.camera, self.person])
-        pager = _row("pager", [self.earlier, self._position, self.later])
+        pager = _row("pager", self.earlier, self._position, self.later)
         title = ipywidgets.HTML(heading("Queries"))
         self.widget = ipywidgets.VBox([title, self.order, filters, self.grid, pager])
 
-    def _make_controls(self) -> None:
-        table, wide = self._state.retrieval.query, {"width": "auto", "flex": "1 1 0%"}
-        layout = ipywidgets.Layout(min_width="0", **wide)
+    def _make_filters(self) -> None:
+        table = self._state.retrieval.query
+        layout = ipywidgets.Layout(min_width="0", width="auto", flex="1 1 0%")
         cameras = [(f"camera {camid}", int(camid)) for camid in np.unique(table.camids)]
         people = [str(pid) for pid in np.unique(table.pids)]
-        self.order = ipywidgets.Dropdown(
-            options=get_args(QueryOrder), value="as in the set", layout=layout
-        )
-        self.camera = ipywidgets.Dropdown(options=[("all cameras", _ALL), *cameras], layout=layout)
+        orders, cameras = get_args(QueryOrder), [("all cameras", _ALL), *cameras]
+        self.order = ipywidgets.Dropdown(options=orders, value="as in the set", layout=layout)
+        self.camera = ipywidgets.Dropdown(options=cameras, layout=layout)
         self.person = ipywidgets.Combobox(
             options=people, placeholder="all people", continuous_update=False, layout=layout
         )
-        self.earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries")
-        self.later = ipywidgets.Button(icon="chevron-right", tooltip="later queries")
-        self._position = ipywidgets.HTML()
         tooltips = {"order": "order of the queries", "camera": "camera", "person": "person"}
         for name, tooltip in tooltips.items():
             control = _part(name, getattr(self, name))
             control.tooltip = tooltip
             control.observe(self._owner.guarded(lambda _: self._sort()), "value")
-        self.earlier.on_click(self._owner.guarded(lambda _: self._turn(-PAGE)))
-        self.later.on_click(self._owner.guarded(lambda _: self._turn(PAGE)))
+
+    def _turner(self, icon: str, tooltip: str, by: int) -> Any:
+        button = ipywidgets.Button(icon=icon, tooltip=tooltip)
+        button.on_click(self._owner.guarded(lambda _: self._turn(by)))
+        return button
 
     def show(self) -> None:
         """Draws the page; the query that is looked up is marked."""
@@ -298,27 +282,22 @@ class QueryList:
         self.show()
 
 
-def _make_controls(options: Options, k_max: int) -> dict[str, Any]:
-    layout = ipywidgets.Layout(width="190px")
-    neighbours = {"min": 1, "max": k_max, "layout": layout}
+def _option_controls(options: Options, k_max: int) -> dict[str, Any]:
+    """The control of each option, in the order of the page."""
+    slider = {"layout": ipywidgets.Layout(width="190px")}
+    neighbours = {"min": 1, "max": k_max, **slider}
+    ranks = {"min": 1, "max": max(50, options.top_k), "continuous_update": False, **slider}
     box = {"indent": False, "layout": ipywidgets.Layout(width="auto")}
     return {
-        "top_k": ipywidgets.IntSlider(
-            options.top_k,
-            min=1,
-            max=max(50, options.top_k),
-            description="top-k",
-            continuous_update=False,
-            layout=layout,
-        ),
         "rerank": ipywidgets.Checkbox(options.rerank, description="re-rank", **box),
         "k1": ipywidgets.IntSlider(options.k1, description="k1", **neighbours),
         "k2": ipywidgets.IntSlider(options.k2, description="k2", **neighbours),
         "lambda_value": ipywidgets.FloatSlider(
-            options.lambda_value, max=1, step=0.01, description="λ", layout=layout
+            options.lambda_value, max=1, step=0.01, description="λ", **slider
         ),
-        "show_junk": ipywidgets.Checkbox(options.show_junk, description="show junk", **box),
         "compare": ipywidgets.Checkbox(options.compare, description="before | after", **box),
+        "top_k": ipywidgets.IntSlider(options.top_k, description="top-k", **ranks),
+        "show_junk": ipywidgets.Checkbox(options.show_junk, description="show junk", **box),
     }
 
 
@@ -328,9 +307,9 @@ def _part(name: str, widget: Any) -> Any:
     return widget
 
 
-def _row(name: str, parts: list[Any]) -> Any:
+def _row(name: str, *parts: Any) -> Any:
     return _part(name, ipywidgets.HBox(parts))
 
 
-def _column(name: str, parts: list[Any]) -> Any:
+def _column(name: str, *parts: Any) -> Any:
     return _part(name, ipywidgets.VBox(parts))

@@ -28,10 +28,10 @@ class Scene:
 
     def names(self) -> list[str]:
         """A letter for the identity and a number for the point within it: A1, A2, B1 ..."""
-        earlier = [(self.labels[:i] == label).sum() for i, label in enumerate(self.labels)]
+        labels = self.labels.tolist()
+        counts = [labels[: i + 1].count(label) for i, label in enumerate(labels)]
         return [
-            f"{chr(ord('A') + label)}{count + 1}"
-            for label, count in zip(self.labels, earlier, strict=True)
+            f"{chr(ord('A') + label)}{count}" for label, count in zip(labels, counts, strict=True)
         ]
 
 
@@ -43,10 +43,8 @@ class SceneLoss:
         loss: mean over all anchors.
         active_fraction: share of anchors whose hardest triplet is active.
         anchor_loss: loss of the chosen anchor's hardest triplet.
-        positive: index of the anchor's farthest positive.
-        negative: index of the anchor's nearest negative.
-        positive_distance: anchor to `positive`.
-        negative_distance: anchor to `negative`.
+        positive: index of the anchor's farthest positive, `positive_distance` away.
+        negative: index of the anchor's nearest negative, `negative_distance` away.
         gradient: of `loss` at every point, `[N, 2]`.
     """
 
@@ -101,17 +99,17 @@ def scene_loss(scene: Scene) -> SceneLoss:
     if scene.anchor not in anchors:
         raise ValueError(f"point {scene.anchor} is alone in its identity: it has no positive")
     row = anchors.tolist().index(scene.anchor)
-    assert result.positive_distances is not None
-    assert result.negative_distances is not None
-    d_pos, d_neg = result.positive_distances[row], result.negative_distances[row]
+    positive, negative = int(positives[row]), int(negatives[row])
+    d_pos, d_neg = (points[scene.anchor] - points[[positive, negative]]).norm(dim=1).tolist()
+    differences = torch.tensor(d_pos - d_neg, dtype=torch.float64)
     return SceneLoss(
         loss=result.loss.item(),
         active_fraction=result.active_fraction.item(),
-        anchor_loss=triplet_losses(d_pos - d_neg, scene.margin)[0].item(),
-        positive=int(positives[row]),
-        negative=int(negatives[row]),
-        positive_distance=d_pos.item(),
-        negative_distance=d_neg.item(),
+        anchor_loss=triplet_losses(differences, scene.margin)[0].item(),
+        positive=positive,
+        negative=negative,
+        positive_distance=d_pos,
+        negative_distance=d_neg,
         gradient=gradient.numpy(),
     )
 

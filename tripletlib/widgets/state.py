@@ -17,6 +17,7 @@ from tripletlib.datasets import decode_image
 from tripletlib.distances import paired_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import (
+    Place,
     RankedGallery,
     RetrievalScores,
     Verdict,
@@ -27,7 +28,6 @@ from tripletlib.experiments import Retrieval
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime import atomic_write
 
-Kind = Literal["query", "gallery", "upload"]
 QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
 K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with larger ones
 
@@ -37,12 +37,11 @@ class Picture:
     """A picture that can be looked up.
 
     Attributes:
-        kind: `"query"`: of the query set; `"gallery"`: of the gallery; `"upload"`: handed in by the
-            reader.
-        index: which one.
+        kind: the query set, the gallery, or the reader's own pictures.
+        index: which one of them.
     """
 
-    kind: Kind
+    kind: Literal["query", "gallery", "upload"]
     index: int
 
 
@@ -84,17 +83,11 @@ FIRST_QUERY, DEFAULTS = Picture("query", 0), Options()
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture that the reader handed in; it stays in this process.
+    """A picture that the reader handed in; it stays in this process."""
 
-    Attributes:
-        name: its file name.
-        image: to be shown, uint8 `[3, H, W]`.
-        embedding: float32 `[D]`.
-    """
-
-    name: str
-    image: np.ndarray
-    embedding: np.ndarray
+    name: str  # of the file
+    image: np.ndarray  # to be shown, uint8 [3, H, W]
+    embedding: np.ndarray  # float32 [D]
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,13 @@ class SearchResult:
         """The ranking that counts: re-ranked if that is switched on."""
         return self.before if self.after is None else self.after
 
-    def top(self) -> list[Any]:
+    @property
+    def rankings(self) -> dict[str, RankedGallery]:
+        """One or two rankings by their names."""
+        named = {"by distance": self.before, "re-ranked": self.after}
+        return {name: ranked for name, ranked in named.items() if ranked is not None}
+
+    def top(self) -> list[Place]:
         """The places to show of the ranking that counts."""
         return self.ranked.top(self.options.top_k, self.options.show_junk)
 
@@ -179,11 +178,7 @@ class BrowserState:
             self._earlier.pop()
 
     def upload(self, data: bytes, name: str) -> None:
-        """Looks up a picture of the reader's own.
-
-        Args:
-            data: the file's content.
-            name: the file's name.
+        """Looks up a picture of the reader's own: the content of a file, and the file's name.
 
         Raises:
             UnreadableImageError: it is no picture, see `decode_image`.
@@ -222,10 +217,10 @@ class BrowserState:
         elif order != "as in the set":
             sign = -1 if order == "best AP first" else 1
             indices = np.argsort(sign * self.scores.average_precision, kind="stable")
-        fits = np.ones(len(table), dtype=bool)
-        fits &= True if camid is None else table.camids == camid
-        fits &= True if pid is None else table.pids == pid
-        return indices[fits[indices]]
+        for column, wanted in ((table.camids, camid), (table.pids, pid)):
+            if wanted is not None:
+                indices = indices[column[indices] == wanted]
+        return indices
 
     @cached_property
     def scores(self) -> RetrievalScores:
@@ -261,9 +256,8 @@ class BrowserState:
     def save_ranking(self, file: Path) -> None:
         """Writes the gallery in the order that is seen, nearest first, as CSV.
 
-        Args:
-            file: the file to write. Its columns are rank (empty for junk), distance (re-ranked, the
-                final one), verdict, pid, camid and path.
+        The columns are rank (empty for junk), distance (re-ranked, the final one), verdict, pid,
+        camid and path.
         """
         ranked, gallery = self.result.ranked, self.retrieval.gallery
         table = pd.DataFrame(
@@ -287,7 +281,9 @@ class BrowserState:
             raise ValueError(
                 f"k1 and k2 go up to {self.k_max} here; open the browser with larger ones to go on"
             )
-        before = self._rank(query, self._distances(query))
+        gallery = torch.as_tensor(self.retrieval.gallery.embeddings)  # [G, D]
+        embedding = torch.as_tensor(self.embedding(query)).expand_as(gallery)
+        before = self._rank(query, paired_distances(embedding, gallery).numpy())
         after = None
         if options.rerank:
             after = self._rank(query, self._reranked_distances(query, options))
@@ -297,11 +293,6 @@ class BrowserState:
         gallery, (pid, camid) = self.retrieval.gallery, self.pid_and_camid(query)
         itself = query.index if query.kind == "gallery" else None
         return rank_gallery(distances, pid, gallery.pids, camid, gallery.camids, leave_out=itself)
-
-    def _distances(self, query: Picture) -> np.ndarray:
-        gallery = torch.as_tensor(self.retrieval.gallery.embeddings)  # [G, D]
-        embedding = torch.as_tensor(self.embedding(query))
-        return paired_distances(embedding.expand_as(gallery), gallery).numpy()
 
     def _reranked_distances(self, query: Picture, options: Options) -> np.ndarray:
         parameters = options.k1, options.k2, options.lambda_value
