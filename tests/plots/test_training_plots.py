@@ -44,7 +44,8 @@ def draw_names(medians):
     labels = np.arange(10).repeat(5)
     cross = np.array([[0, 0], [0.3, 0], [-0.3, 0], [0, 0.3], [0, -0.3]])
     points = medians[labels] + np.tile(cross, (10, 1))
-    ax = plots.draw_embedding(axes[0], points, labels, "title")
+    ax = axes[0]
+    plots.draw_embedding(ax, points, labels, "title")
     figure.canvas.draw()
     circles = [text.get_bbox_patch().get_window_extent() for text in ax.texts]
     centres = [((circle.x0 + circle.x1) / 2, (circle.y0 + circle.y1) / 2) for circle in circles]

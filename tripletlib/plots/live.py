@@ -21,34 +21,26 @@ from tripletlib.plots.training import draw_embedding, draw_history
 from tripletlib.runtime import explained_writing, in_live_notebook
 from tripletlib.training import EpochReport
 
+NEIGHBOURS = 5  # k of the k-NN classifier
+
 
 class EmbeddingFilm:
     """A callback for `fit` that embeds held-out images after every epoch and draws them.
 
-    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder, and its
-    k-NN accuracy as a line of `accuracy.csv`; in an open notebook one picture moves with the
-    training.
-
-    Args:
-        held_out: images that the training does not see.
-        reference: images with known identities for the k-NN classifier, at most a few thousand.
-        run_folder: where the pictures go; those of an earlier film are removed.
-        neighbours: k of the k-NN classifier.
+    Each epoch's scatter is saved as `scatter/epoch_001.png` and so on in the run folder, in place
+    of an earlier film's, and the accuracy as a line of `accuracy.csv`; in an open notebook one
+    picture moves with the training. The accuracy is the share of `held_out` images whose identity
+    most of their five nearest `reference` images have, a few thousand at most.
 
     Attributes:
         points: after each epoch, the held-out images in the plane, `[N, 2]`.
-        accuracies: after each epoch, the share of held-out images that k-NN names rightly, from
-            the embeddings in all their dimensions.
+        accuracies: after each epoch, from the embeddings in all their dimensions.
     """
 
     def __init__(
-        self,
-        held_out: LabelledImages,
-        reference: LabelledImages,
-        run_folder: Path,
-        neighbours: int = 5,
+        self, held_out: LabelledImages, reference: LabelledImages, run_folder: Path
     ) -> None:
-        self.held_out, self.reference, self.neighbours = held_out, reference, neighbours
+        self.held_out, self.reference = held_out, reference
         self.points: list[np.ndarray] = []
         self.accuracies: list[float] = []
         self._folder = run_folder / "scatter"
@@ -63,14 +55,14 @@ class EmbeddingFilm:
         """Adds the frame of one epoch."""
         known = embed(report.model, self.reference.images)
         embeddings = embed(report.model, self.held_out.images)
-        classifier = KNeighborsClassifier(self.neighbours).fit(known, self.reference.labels)
+        classifier = KNeighborsClassifier(NEIGHBOURS).fit(known, self.reference.labels)
         self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
         self._write_accuracy("a", report.epoch, report.step, self.accuracies[-1])
         self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
         figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
         title = (
             f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
-            f"{self.neighbours}-NN accuracy {self.accuracies[-1]:.1%}"
+            f"{NEIGHBOURS}-NN accuracy {self.accuracies[-1]:.1%}"
         )
         draw_embedding(ax, self.points[-1], self.held_out.labels, title)
         figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
@@ -82,15 +74,9 @@ class EmbeddingFilm:
             csv.writer(stream).writerow(cells)
 
     def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
-        """Joins the frames into `scatter.png`, an animated PNG.
+        """Joins the frames into the file `scatter.png`, an animated PNG.
 
-        A viewer that cannot play it shows the last frame.
-
-        Returns:
-            The file.
-
-        Raises:
-            ValueError: no epoch has ended yet.
+        A viewer that cannot play it shows the last frame. A ValueError before the first epoch ends.
         """
         files = sorted(self._folder.glob("epoch_*.png"))
         if not files:
@@ -111,10 +97,8 @@ class EmbeddingFilm:
 class LiveCurves:
     """A callback for `fit` that keeps the four curves of the log on the screen.
 
-    It draws only in a notebook that somebody has open; headless, the lines of `fit` tell.
-
-    Args:
-        margin: see `draw_history`.
+    It draws only in a notebook that somebody has open; headless, the lines of `fit` tell. For the
+    margin see `draw_history`.
     """
 
     def __init__(self, margin: Margin) -> None:
@@ -159,18 +143,10 @@ class _Screen:
 
 
 def to_plane(embeddings: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
-    """Embeddings as points of the plane: themselves in two dimensions, else the PCA's first two.
+    """Embeddings `[N, D]` as points `[N, 2]`: as they are if D is 2, else by PCA.
 
-    Args:
-        embeddings: `[N, D]`, D >= 2.
-        previous: an earlier plane view of the same images, `[N, 2]`. A principal axis has no sign,
-            so the new view is turned and mirrored to lie as the earlier one does.
-
-    Returns:
-        Points `[N, 2]`.
-
-    Raises:
-        ValueError: D is below 2.
+    A principal axis has no sign, so the view is turned and mirrored to lie as `previous` does, an
+    earlier view of the same images, `[N, 2]`. A ValueError if D is 1.
     """
     if embeddings.shape[1] < 2:
         raise ValueError(f"a view in the plane needs at least 2 dimensions, got {embeddings.shape}")

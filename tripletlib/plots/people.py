@@ -6,6 +6,7 @@ called synthetic wherever they are shown.
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,15 +41,9 @@ def draw_contact_sheet(
     axis_titles: tuple[str, str] = ("identity", "camera"),
     inches: float = 0.5,
 ) -> Figure:
-    """Draws pictures as a table without gaps.
+    """Draws pictures, uint8 `[R * C, 3, H, W]`, row by row as a table without gaps.
 
-    Args:
-        images: uint8 `[R * C, 3, H, W]`, row by row.
-        rows: R names, at the left.
-        columns: C names, above.
-        title: stands above the table.
-        axis_titles: what the rows and what the columns are.
-        inches: width of a picture.
+    `rows` and `columns` are R and C names, `axis_titles` says of what. A picture is `inches` wide.
     """
     height, width = images.shape[2:]
     table = images.reshape(len(rows), len(columns), 3, height, width)
@@ -67,12 +62,9 @@ def draw_contact_sheet(
 
 
 def draw_batch(images: np.ndarray, labels: np.ndarray, title: str) -> Figure:
-    """Draws a P x K batch of digits, one identity a row.
+    """Draws a P x K batch of digits, uint8 `[P * K, 1, H, W]`, one identity a row.
 
-    Args:
-        images: uint8 `[P * K, 1, H, W]`, K images of each identity in a row.
-        labels: `[P * K]`.
-        title: stands above the grid.
+    In `labels`, `[P * K]`, the K of each identity follow each other.
     """
     names = [str(label) for label in dict.fromkeys(labels)]
     columns = [""] * (len(images) // len(names))
@@ -129,18 +121,13 @@ def draw_ranking(axes: Sequence[Axes], ranking: Ranking) -> None:
         draw_answer(ax, ranking.found[place], verdict, text, ranking.captions[place])
 
 
-def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> Axes:
-    """Scatters pictures of people in the plane, for a legend that names them.
+def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> None:
+    """Scatters pictures of up to ten people, `[N, 2]`, for a legend that names their pids, `[N]`.
 
-    Args:
-        ax: where to draw.
-        points: `[N, 2]`; only their neighbourhood has a meaning, so the axes get no numbers.
-        pids: `[N]`, at most ten different ones.
-        title: stands above the axes.
+    Only who is near to whom has a meaning, so the axes get no numbers.
     """
     scatter_identities(ax, points, pids, s=28, edgecolors="white", linewidths=0.3)
     ax.set(title=title, xticks=[], yticks=[])
-    return ax
 
 
 _LAYERS: dict[type[nn.Module], tuple[str, str]] = {  # what a layer does, and its colour
@@ -182,22 +169,14 @@ def draw_network(model: LuNet, title: str) -> Figure:
 
 def _trace(model: LuNet) -> list[tuple[str, tuple[int, ...]]]:
     """Colour of every layer and the shape of what comes out: channels, and a map's two sizes."""
-    stages: list[tuple[str, tuple[int, ...]]] = []
+    copy, stages = deepcopy(model).eval(), list[tuple[str, tuple[int, ...]]]()
 
     def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
         stages.append((_LAYERS.get(type(layer), _RESIDUAL)[1], tuple(output.shape[1:])))
 
-    hooks = [
-        layer.register_forward_hook(note)
-        for layer in (*model.body, *model.head)
-        if type(layer) in _LAYERS or hasattr(layer, "residual")
-    ]
-    was_training, weight = model.training, next(model.parameters())
-    try:
-        with torch.inference_mode():
-            model.eval()(weight.new_zeros(1, 3, *model.image_size))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    for layer in (*copy.body, *copy.head):
+        if type(layer) in _LAYERS or hasattr(layer, "residual"):
+            layer.register_forward_hook(note)
+    with torch.inference_mode():
+        copy(next(copy.parameters()).new_zeros(1, 3, *model.image_size))
     return stages

@@ -31,11 +31,7 @@ PROTOCOLS: dict[Protocol, str] = {
 def compute_distances(
     retrieval: Retrieval, k1: int, k2: int, lambda_value: float
 ) -> dict[str, np.ndarray]:
-    """All queries' distances to the gallery: Euclidean `"before"`, and those of `k_reciprocal`.
-
-    Returns:
-        `"before"` and `"re-ranked"`, `[Q, G]` each.
-    """
+    """The queries' distances, `[Q, G]`: Euclidean `"before"`, `"re-ranked"` by `k_reciprocal`."""
     query, gallery = retrieval.query.embeddings, retrieval.gallery.embeddings
     before = pairwise_distances(torch.from_numpy(query), torch.from_numpy(gallery)).numpy()
     return {"before": before, "re-ranked": k_reciprocal(query, gallery, k1, k2, lambda_value)}
@@ -89,15 +85,10 @@ def draw_before_after(
     protocol: Protocol = "market1501",
     show_junk: bool = False,
 ) -> Figure:
-    """Draws one query and its first places under several distances, one above the other.
+    """Draws the query `index` and its first `top_k` places under several distances, row by row.
 
-    Args:
-        retrieval: queries and gallery with their pictures.
-        index: the query.
-        distances: name to `[Q, G]`, such as `compute_distances` gives.
-        top_k: places to show.
-        protocol: what is junk, see `rank`; the title says which.
-        show_junk: grey junk, in place of leaving it out.
+    `distances` are `[Q, G]` by name, as `compute_distances` gives them. The protocol says what is
+    junk, see `rank`, and the title names it; `show_junk` shows it in grey.
     """
     rankings = [
         rank_pictures(retrieval, index, table[index], top_k, protocol, name, show_junk)
@@ -121,19 +112,10 @@ def save_ranking_pictures(
     protocol: Protocol = "market1501",
     seed: int = 0,
 ) -> list[Path]:
-    """Saves what `draw_before_after` draws for some random queries.
+    """Saves what `draw_before_after` draws for `n_query` random queries, or all if there are fewer.
 
-    Args:
-        retrieval: queries and gallery with their pictures.
-        distances: name to `[Q, G]`, one row of pictures each.
-        folder: where `query_00042.png` and so on go; made if it is missing.
-        n_query: queries to draw, all of them if there are fewer.
-        top_k: places to show.
-        protocol: what is junk, see `rank`.
-        seed: chooses the queries.
-
-    Returns:
-        The files, in the order of the queries.
+    The seed chooses them; the files, `query_00042.png` and so on, go to the folder, which is made
+    if it is missing, and are returned in the order of the queries.
 
     Source:
         The original project's `viz_ranking`.
@@ -155,11 +137,7 @@ def draw_hardest(
 ) -> Figure:
     """Draws queries with their nearest wrong and their farthest right answer, one a column.
 
-    Args:
-        retrieval: queries and gallery with their pictures.
-        distances: `[Q, G]`.
-        indices: the queries; a place stays empty where one has no right or no wrong answer.
-        title: stands above.
+    `indices` are the queries, `distances` `[Q, G]`. A place stays empty where there is no answer.
 
     Source:
         After the hardest queries of Hermans et al. 2017 (arXiv 1703.07737).
@@ -193,37 +171,26 @@ def draw_members(
     names: Sequence[str],
     groups: Mapping[str, Sequence[int]],
     title: str,
-) -> Axes:
-    """Draws named points of the plane and marks groups of them.
+) -> None:
+    """Draws points of the plane, `[N, 2]`, with N short names, and marks groups of them.
 
-    Args:
-        ax: where to draw.
-        points: `[N, 2]`.
-        names: N short texts, written beside the points.
-        groups: name to the points that belong to it, for the legend; at most seven groups. A point
-            in several has several rings.
-        title: stands above the axes.
+    `groups` are at most seven: the name for the legend and the points that belong to it. A point in
+    several has several rings.
     """
     _draw_points(ax, points, names, title)
     for ring, ((name, members), look) in enumerate(zip(groups.items(), SERIES, strict=False)):
         size, edge = 110 + 130 * ring, {"edgecolors": look[0], "linewidths": 2}
         x, y = points[list(members)].T
         ax.scatter(x, y, s=size, marker=look[1], facecolors="none", label=name, **edge)
-    return ax
 
 
 def draw_values(
     ax: Axes, points: np.ndarray, names: Sequence[str], values: np.ndarray, title: str
-) -> Axes:
-    """Draws named points of the plane, each in a disc whose area is its value.
+) -> None:
+    """Draws points of the plane, `[N, 2]`, with N short names, in discs whose areas are `values`.
 
-    Args:
-        ax: where to draw.
-        points: `[N, 2]`.
-        names: N short texts, written above the discs.
-        values: `[N]`, not negative, written behind the names; a point at 0 has no disc, and a value
-            below a tenth of the largest is not written, for small discs often stand close together.
-        title: stands above the axes.
+    These are `[N]`, not negative, and written behind the names, unless they are below a tenth of
+    the largest: small discs often stand close together.
     """
     shares = values / max(float(values.max()), 1e-12)
     texts = [
@@ -233,7 +200,6 @@ def draw_values(
     widths = _LARGEST_DISC * np.sqrt(shares)  # points of the page
     _draw_points(ax, points, texts, title, np.maximum(widths / 2 + 3, 7))
     ax.scatter(*points.T, s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
-    return ax
 
 
 def _draw_points(

@@ -1,7 +1,7 @@
 """Figures of scores and costs: CMC, average precision and the area it is, distances, a sweep.
 
-Each draws on the axes `ax` and returns them; `draw_sweep` needs several and makes a figure. `title`
-stands above. Curves are at most seven, given by the name that the legend shows.
+Each draws on the axes `ax`; `draw_sweep` needs several and makes a figure. Curves are at most
+seven, given by the name that the legend shows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _PERCENT = "{x:.0%}"
 _DECADES_ONLY = 200  # from this ratio on an axis shows powers of ten, below also 2 and 5 times them
 
 
-def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
+def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> None:
     """Draws cumulative match characteristics: the share of queries answered within r places.
 
     Each curve is `[R]`, the share at rank 1, 2, ..., R, in [0, 1].
@@ -34,10 +34,9 @@ def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> Axes:
     ax.set_ylim(max(0, lowest - 0.1), 1.02)
     ax.yaxis.set_major_formatter(_PERCENT)
     ax.legend(loc="lower right")
-    return ax
 
 
-def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) -> Axes:
+def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) -> None:
     """Draws the histogram of the queries' average precisions (AP), `[Q]` in [0, 1] each.
 
     NaN, a query without a right answer, is left out.
@@ -54,24 +53,14 @@ def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) 
     ax.set_ylim(0, highest * (1.12 + 0.12 * len(precisions)))  # room for the legend
     ax.xaxis.set_major_formatter(_PERCENT)
     ax.legend(loc="upper center")
-    return ax
 
 
-def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -> Axes:
+def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -> None:
     """Draws precision over recall for one ranked list and shades the area that is its AP.
 
     Every right answer adds one strip of width 1 / (number of right answers). The rectangle rule
     gives it the precision at the answer as its height; the trapezoid rule slopes from the precision
-    one place earlier.
-
-    Args:
-        ax: where to draw.
-        right: bool `[G]`, nearest first, junk removed; at least one is true.
-        rule: which area to shade.
-        title: stands above the axes.
-
-    Raises:
-        ValueError: no right answer.
+    one place earlier. `right` is bool `[G]`, nearest first, junk removed; a ValueError if none is.
     """
     precision, recall = precision_recall(right)
     for after in np.flatnonzero(right) + 1:  # point 0 is the one before the list begins
@@ -85,10 +74,9 @@ def draw_precision_recall(ax: Axes, right: np.ndarray, rule: Rule, title: str) -
     ax.plot(*at_right, marker, color=colour, ms=8, label="at a right answer")
     ax.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.08))
     ax.legend(loc="upper right")
-    return ax
 
 
-def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -> Axes:
+def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -> None:
     """Draws how far right and wrong pairs lie apart, each histogram with an area of 1.
 
     `right` are distances of pairs that show one person, `wrong` of pairs that show two; any shape.
@@ -102,7 +90,6 @@ def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -
         ax.stairs(density, edges, color=colour, ls=line, lw=2, label=label)
     ax.set(title=title, xlabel="distance", ylabel="density", xlim=(0, edges[-1]))
     ax.legend()
-    return ax
 
 
 def draw_sweep(
@@ -114,17 +101,8 @@ def draw_sweep(
 ) -> Figure:
     """Draws scores over k1 and k2 as heat maps, one for each lambda, with one scale of colours.
 
-    The best cell of all has a frame.
-
-    Args:
-        scores: `[lambdas, k1s, k2s]`, in [0, 1]; written into the cells in percent.
-        k1: values along the rows.
-        k2: values along the columns.
-        lambda_value: one panel each.
-        title: stands above and says what the scores are.
-
-    Raises:
-        ValueError: the scores have another shape.
+    `scores` are `[lambdas, k1s, k2s]`, in [0, 1], and written into the cells in percent; another
+    shape is a ValueError. The best cell of all has a frame.
     """
     shape = (len(lambda_value), len(k1), len(k2))
     if scores.shape != shape:
@@ -154,16 +132,11 @@ def draw_sweep(
 
 def draw_lists(
     ax: Axes, lists: Mapping[str, np.ndarray], title: str, names: Sequence[Sequence[str]] = ()
-) -> Axes:
+) -> None:
     """Draws ranked lists as rows of boxes, the first place at the left.
 
-    Right answers are green with a tick, wrong ones red, hatched, with a cross.
-
-    Args:
-        ax: where to draw.
-        lists: name to bool `[G]`, whether the picture at each place is right.
-        title: stands above the axes.
-        names: for each list G short texts, which stand in the boxes above the marks.
+    Each list is bool `[G]`: whether the picture at each place is right. Right ones are green with a
+    tick, wrong ones red, hatched, with a cross; `names`, G of each list, stand above the marks.
     """
     for row, right in enumerate(lists.values()):
         for place, good in enumerate(right):
@@ -180,12 +153,11 @@ def draw_lists(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(False)
-    return ax
 
 
 def draw_growth(
     ax: Axes, sizes: Sequence[int], curves: Mapping[str, np.ndarray], title: str, ylabel: str
-) -> Axes:
+) -> None:
     """Draws how a cost grows with the number of pictures, on logarithmic axes.
 
     Each curve is `[S]`, above 0, for the S `sizes`; `ylabel` names the cost and its unit.
@@ -200,4 +172,3 @@ def draw_growth(
     ax.yaxis.set_major_formatter("{x:,g}")
     ax.minorticks_off()
     ax.legend()
-    return ax

@@ -23,23 +23,17 @@ from tripletlib.training import PERCENTILES, History
 NAME_SIZE = 21  # points, a name's circle in `draw_embedding` and some air around it
 
 
-def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> Axes:
-    """Scatters embedded images in the plane, each identity named at its median.
+def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> None:
+    """Scatters embedded images, `[N, 2]`, each of up to ten identities named at its median.
 
-    Names that would cover each other are moved apart; a line leads from a moved name to its median.
-
-    Args:
-        ax: where to draw; its figure should have its final size.
-        points: `[N, 2]`.
-        labels: `[N]`, at most ten different ones.
-        title: stands above the axes.
+    Names that would cover each other are moved apart, so the figure should have its final size; a
+    line leads from a moved name to its median.
     """
     names = np.unique(labels)
     scatter_identities(ax, points, labels, s=9, alpha=0.5, linewidths=0)
     ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
     ax.set_aspect("equal", adjustable="datalim")
     _name_identities(ax, names, np.stack([np.median(points[labels == name], 0) for name in names]))
-    return ax
 
 
 def _name_identities(ax: Axes, names: np.ndarray, medians: np.ndarray) -> None:
@@ -83,12 +77,9 @@ def _apart(places: np.ndarray, gap: float, rounds: int = 500) -> np.ndarray:
 def draw_history(history: History, margin: Margin) -> Figure:
     """Draws the four panels of a training log: loss, active share, embeddings and distances.
 
-    The panel of the embeddings holds their norms and, below, their single entries.
-
-    Args:
-        history: at least ten steps.
-        margin: the loss's; the panel of the loss shows the height at which all images lie in one
-            point: the margin, or ln 2 for `"soft"`.
+    The panel of the embeddings holds their norms and, below, their single entries; that of the loss
+    shows the height at which all images lie in one point: the margin, or ln 2 for `"soft"`. The
+    history has at least ten steps.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
@@ -118,13 +109,11 @@ def draw_history(history: History, margin: Margin) -> Figure:
 
 
 def draw_histories(runs: Mapping[str, tuple[History, Margin]]) -> Figure:
-    """Draws how several trainings leave, or do not leave, the loss of a single point.
+    """Draws how up to seven trainings leave, or do not leave, the loss of a single point.
 
     Left, the loss (mean of ten steps) divided by the loss that all images in one point would give:
-    the margin, or ln 2 for `"soft"`. Right, the median distance in the batch.
-
-    Args:
-        runs: name to log and margin, at most seven.
+    the margin, or ln 2 for `"soft"`. Right, the median distance in the batch. `runs` has the log
+    and the margin of each name.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.

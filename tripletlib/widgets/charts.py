@@ -147,7 +147,7 @@ def _figure(marks: list[Any], axes: list[Any], bottom: int, left: int, right: in
     return bqplot.Figure(marks=marks, axes=axes, fig_margin=margin, layout=layout)
 
 
-def draw_map(ax: Axes, state: BrowserState) -> Axes:
+def draw_map(ax: Axes, state: BrowserState) -> None:
     """Draws the map on paper: the gallery in the plane, the query and its first places."""
     plane = GalleryPlane(state.retrieval.gallery.embeddings)
     ax.scatter(*plane.points.T, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
@@ -162,7 +162,6 @@ def draw_map(ax: Axes, state: BrowserState) -> Axes:
     ax.set(xticks=[], yticks=[])  # only who is near to whom means something
     ax.grid(False)
     ax.legend(fontsize=9)
-    return ax
 
 
 def draw_result(state: BrowserState, columns: int = 10) -> Figure:

@@ -31,7 +31,7 @@ _SENTENCE = (
 )
 
 
-def draw_points(ax: Axes, scene: Scene) -> Axes:
+def draw_points(ax: Axes, scene: Scene) -> None:
     """Scatters the points of a scene, each with its name and the look of its identity."""
     for label in np.unique(scene.labels):
         colour, marker = _IDENTITIES[label]
@@ -39,10 +39,9 @@ def draw_points(ax: Axes, scene: Scene) -> Axes:
     for name, point in zip(scene.names(), scene.points, strict=True):
         ax.annotate(name, point, xytext=(9, 9), textcoords="offset points")
     ax.set(xlabel=_AXES[0], ylabel=_AXES[1])
-    return ax
 
 
-def draw_scene(ax: Axes, scene: Scene) -> Axes:
+def draw_scene(ax: Axes, scene: Scene) -> None:
     """Draws a scene as the playground shows it.
 
     Arrows end where one step with `LEARNING_RATE` takes each point.
@@ -59,7 +58,6 @@ def draw_scene(ax: Axes, scene: Scene) -> Axes:
     limit = _half_width(scene)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=result.summary())
     ax.legend(loc="lower left")
-    return ax
 
 
 class Playground(NotebookWidget):

@@ -48,11 +48,7 @@ _SENTENCE = (
 class QueryBrowser(NotebookWidget):
     """Queries, their ranked gallery and a map of it, to be clicked through.
 
-    Args:
-        retrieval: queries and gallery.
-        folder: where saved pictures and rankings go.
-        query: who is looked up first.
-        options: what the controls begin with.
+    It begins with `query` and `options`; what the reader saves goes to the folder.
 
     Attributes:
         state: what is seen now, and the way back.

@@ -12,19 +12,12 @@ LEARNING_RATE = 1.0  # long, since the mean shares the gradient among all anchor
 
 @dataclass(frozen=True)
 class Scene:
-    """Embeddings in the plane and the question that is asked about them.
+    """Embeddings in the plane and the question that is asked about them."""
 
-    Attributes:
-        points: float64 `[N, 2]`.
-        labels: identity of each point, `[N]`, counted from 0.
-        anchor: index of the point that is looked at.
-        margin: as in `batch_hard`.
-    """
-
-    points: np.ndarray
-    labels: np.ndarray
-    anchor: int = 0
-    margin: Margin = 0.5
+    points: np.ndarray  # float64 [N, 2]
+    labels: np.ndarray  # identity of each point, [N], counted from 0
+    anchor: int = 0  # index of the point that is looked at
+    margin: Margin = 0.5  # as in `batch_hard`
 
     def names(self) -> list[str]:
         """A letter for the identity and a number for the point within it: A1, A2, B1 ..."""
@@ -37,25 +30,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class SceneLoss:
-    """What batch hard says about a scene.
+    """What batch hard says about a scene."""
 
-    Attributes:
-        loss: mean over all anchors.
-        active_fraction: share of anchors whose hardest triplet is active.
-        anchor_loss: loss of the chosen anchor's hardest triplet.
-        positive: index of the anchor's farthest positive, `positive_distance` away.
-        negative: index of the anchor's nearest negative, `negative_distance` away.
-        gradient: of `loss` at every point, `[N, 2]`.
-    """
-
-    loss: float
-    active_fraction: float
-    anchor_loss: float
-    positive: int
-    negative: int
+    loss: float  # mean over all anchors
+    active_fraction: float  # share of anchors whose hardest triplet is active
+    anchor_loss: float  # of the chosen anchor's hardest triplet
+    positive: int  # index of the anchor's farthest positive
+    negative: int  # index of its nearest negative
     positive_distance: float
     negative_distance: float
-    gradient: np.ndarray
+    gradient: np.ndarray  # of the loss at every point, [N, 2]
 
     def pairs(self) -> tuple[tuple[str, int, float], tuple[str, int, float]]:
         """The anchor's two pairs: name, partner's index, distance."""

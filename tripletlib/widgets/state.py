@@ -34,41 +34,23 @@ K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with la
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be looked up.
+    """A picture that can be looked up."""
 
-    Attributes:
-        kind: the query set, the gallery, or the reader's own pictures.
-        index: which one of them.
-    """
-
-    kind: Literal["query", "gallery", "upload"]
+    kind: Literal["query", "gallery", "upload"]  # the last are the reader's own
     index: int
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the gallery is ranked and shown.
+    """How the gallery is ranked and shown. A value out of range is a ValueError."""
 
-    Attributes:
-        top_k: ranks shown.
-        rerank: whether the gallery is re-ranked.
-        k1: neighbours that count as reciprocal, see `tripletlib.reranking`.
-        k2: neighbours in the query expansion.
-        lambda_value: weight of the original distance, from 0 to 1.
-        show_junk: whether skipped pictures are shown.
-        compare: whether the list before re-ranking is shown beside the one after.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    top_k: int = 20
+    top_k: int = 20  # ranks shown
     rerank: bool = False
-    k1: int = 20
-    k2: int = 6
-    lambda_value: float = 0.3
+    k1: int = 20  # neighbours that count as reciprocal, see `tripletlib.reranking`
+    k2: int = 6  # neighbours in the query expansion
+    lambda_value: float = 0.3  # weight of the original distance, from 0 to 1
     show_junk: bool = False
-    compare: bool = True
+    compare: bool = True  # whether the list before re-ranking is shown beside the one after
 
     def __post_init__(self) -> None:
         for name in ("top_k", "k1", "k2"):
@@ -92,19 +74,12 @@ class Upload:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The gallery, ranked for a picture.
-
-    Attributes:
-        query: the picture.
-        options: how.
-        before: the ranking by distance.
-        after: the re-ranked one; None without re-ranking.
-    """
+    """The gallery, ranked for a picture."""
 
     query: Picture
     options: Options
-    before: RankedGallery
-    after: RankedGallery | None
+    before: RankedGallery  # by distance
+    after: RankedGallery | None  # None without re-ranking
 
     @property
     def ranked(self) -> RankedGallery:
@@ -125,13 +100,10 @@ class SearchResult:
 class BrowserState:
     """Looks pictures up, one after the other; it remembers the way, and the reader's own pictures.
 
-    Args:
-        retrieval: queries and gallery.
-        query: what is looked up first.
-        options: how.
+    It begins with `query`.
 
     Attributes:
-        retrieval: as given.
+        retrieval: queries and gallery.
         uploads: the reader's own pictures.
         k_max: the largest k1 and k2.
         result: what is to be seen now.
@@ -150,8 +122,7 @@ class BrowserState:
     def look_up(self, picture: Picture) -> None:
         """Ranks the gallery for a picture; what was looked up before is one step back.
 
-        Raises:
-            IndexError: there is no such picture.
+        An IndexError if there is no such picture.
         """
         before = self.result.query
         self.result = self._search(picture, self.result.options)
@@ -159,11 +130,7 @@ class BrowserState:
             self._earlier.append(before)
 
     def change(self, **options: Any) -> None:
-        """Changes some of the `Options`; the query stays.
-
-        Raises:
-            ValueError: k1 or k2 above `k_max`, or another value out of range.
-        """
+        """Changes some of the `Options`; a ValueError if one is out of range or above `k_max`."""
         self.result = self._search(self.result.query, replace(self.result.options, **options))
 
     @property
@@ -178,11 +145,7 @@ class BrowserState:
             self._earlier.pop()
 
     def upload(self, data: bytes, name: str) -> None:
-        """Looks up a picture of the reader's own: the content of a file, and the file's name.
-
-        Raises:
-            UnreadableImageError: it is no picture, see `decode_image`.
-        """
+        """Looks up a picture of the reader's own: a file's content and name, see `decode_image`."""
         height, width = self.retrieval.gallery_images.shape[2:]
         shown = decode_image(data, name, (height, width))
         seen_by_network = decode_image(data, name, self.retrieval.image_size)
@@ -193,19 +156,10 @@ class BrowserState:
     def queries(
         self, order: QueryOrder = "as in the set", camid: int | None = None, pid: int | None = None
     ) -> np.ndarray:
-        """Queries in an order; by AP, those without a right answer come last.
+        """Indices of the queries, int64 `[n]`: those of one camera or identity, or all of them.
 
-        Args:
-            order: AP is that of plain distances, whatever the options say; `"random"` is another
-                order each time.
-            camid: only those of this camera.
-            pid: only those of this identity.
-
-        Returns:
-            Indices, int64 `[n]`.
-
-        Raises:
-            ValueError: an unknown order.
+        By AP, which is that of plain distances, those without a right answer come last; `"random"`
+        is another order each time; an unknown one is a ValueError.
         """
         if order not in get_args(QueryOrder):
             raise ValueError(f"order must be one of {get_args(QueryOrder)}, got {order!r}")
