@@ -328,7 +328,7 @@ def test_the_static_figure_shows_the_same(retrieval, kind, rerank):
     titles = [f"{ax.get_title()}\n{ax.get_xlabel()}" for part in figure.subfigs for ax in part.axes]
     for ranked in filter(None, (state.result.before, state.result.after)):
         for place in ranked.top(8, with_junk=True)[:8]:
-            mine = [title for title in titles if f"\n{place.distance:.3g} · " in title]
+            mine = [title for title in titles if title.endswith(f"\n{place.distance:.3g}")]
             mark = VERDICT_STYLES[place.verdict].mark
             start = f"{mark} {place.rank or 'junk'}".strip()
             assert any(title.startswith(start) for title in mine)
@@ -353,11 +353,11 @@ def test_the_static_map_is_the_widget_s(shown, kind, ax):
 
 def test_the_static_figure_says_which_list_the_two_ends_are_of(retrieval):
     state = BrowserState(retrieval, options=Options(**SMALL))
-    for name in ("by distance", "re-ranked"):
+    for name in ("By distance", "After re-ranking"):
         figure = draw_result(state, columns=8)
         axes = [ax for part in figure.subfigs for ax in part.axes]
-        facts = "\n".join(text.get_text() for ax in axes for text in ax.texts)
-        ranked = state.result.ranked
-        assert f"{name}, nearest wrong: rank {ranked.nearest_wrong().rank}," in facts
-        assert f"{name}, farthest right: rank {ranked.farthest_right().rank}," in facts
+        facts = " ".join(text.get_text() for ax in axes for text in ax.texts).replace("\n", " ")
+        wrong, right = state.result.ranked.nearest_wrong(), state.result.ranked.farthest_right()
+        assert f"{name}, the nearest wrong answer is at rank {wrong.rank}," in facts
+        assert f"the farthest right one at rank {right.rank}," in facts
         state.change(rerank=True)

@@ -9,6 +9,7 @@ from tripletlib.plots.people import (
     draw_people,
     draw_ranking,
     draw_rankings,
+    moved_by,
 )
 from tripletlib.plots.ranking import (
     compute_distances,
@@ -51,5 +52,5 @@ __all__ = [
     "draw_contact_sheet", "draw_distances", "draw_embedding", "draw_growth", "draw_hardest",
     "draw_histories", "draw_history", "draw_lists", "draw_members", "draw_network", "draw_people",
     "draw_precision_recall", "draw_precisions", "draw_ranking", "draw_rankings", "draw_sweep",
-    "draw_values", "save_ranking_pictures", "to_plane", "use_notebook_style",
+    "draw_values", "moved_by", "save_ranking_pictures", "to_plane", "use_notebook_style",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
-from tripletlib.evaluation import Verdict
+from tripletlib.evaluation import Place, RankedGallery, Verdict
 from tripletlib.models import LuNet
 from tripletlib.plots.style import (
     BLUE,
@@ -91,6 +91,41 @@ class Ranking:
     captions: Sequence[str]
     name: str
     places: Sequence[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        query: np.ndarray,
+        ranked: RankedGallery,
+        images: np.ndarray,
+        camids: np.ndarray,
+        name: str,
+        count: int,
+        show_junk: bool = False,
+        before: np.ndarray | None = None,
+    ) -> Self:
+        """The first `count` places of a ranked gallery, whose images and cameras are given.
+
+        With the ranks of an earlier ranking, `[G]`, it is said how far each picture has moved.
+        """
+        places = ranked.top(count, show_junk)[:count]
+        found = [place.index for place in places]
+        facts = zip(camids[found], places, strict=True)
+        captions = [f"cam. {camid}\n{place.distance:.3g}" for camid, place in facts]
+        ways = ["" if before is None else moved_by(place, before) for place in places]
+        texts = [f"{p.rank or 'junk'}  {way}".strip() for p, way in zip(places, ways, strict=True)]
+        return cls(query, images[found], [p.verdict for p in places], captions, name, texts)
+
+
+def moved_by(place: Place, before: np.ndarray) -> str:
+    """How many ranks a picture of the re-ranked list went up or down; empty for junk.
+
+    `before` holds the rank of each gallery picture by distance, `[G]`.
+    """
+    up = int(before[place.index]) - place.rank
+    if not place.rank:
+        return ""
+    return f"{'▲' if up > 0 else '▼'}{abs(up)}" if up else "="
 
 
 def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:

@@ -65,16 +65,9 @@ def rank_pictures(
     ranked = rank(retrieval, index, distances, protocol)
     precision = ranked.average_precision
     score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
-    places = ranked.top(top_k, show_junk)[:top_k]
-    found = [place.index for place in places]
-    facts = zip(retrieval.gallery.camids[found], places, strict=True)
-    return Ranking(
-        retrieval.query_images[index],
-        retrieval.gallery_images[found],
-        [place.verdict for place in places],
-        [f"cam. {camera}\n{place.distance:.3g}" for camera, place in facts],
-        f"{name}\n{score}",
-    )
+    gallery = retrieval.gallery_images, retrieval.gallery.camids
+    query, name = retrieval.query_images[index], f"{name}\n{score}"
+    return Ranking.of(query, ranked, *gallery, name, top_k, show_junk)
 
 
 def draw_before_after(

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from html import escape
 
-import numpy as np
 from PIL import Image
 
 from tripletlib.evaluation import DISTRACTOR, Place, RankedGallery, Verdict
-from tripletlib.plots import VERDICT_STYLES
+from tripletlib.plots import VERDICT_STYLES, moved_by
 from tripletlib.widgets.pictures import Card, Group
 from tripletlib.widgets.state import BrowserState, Picture, SearchResult
 
@@ -30,6 +29,8 @@ MAP_LEGEND = "◇ query" + "".join(
     f', <b class="verdict-{verdict}">{_GLYPHS[style.marker]}</b> {verdict}'
     for verdict, style in VERDICT_STYLES.items()
 )
+
+NO_SCORES = "No right answer is known for this picture, so it has no AP."
 
 
 def key_of(picture: Picture) -> str:
@@ -53,17 +54,6 @@ def percent(value: float) -> str:
 def heading(title: str, note: str = "") -> str:
     """A small heading as HTML; the note is HTML, too."""
     return f"<h3>{escape(title)}</h3>" + (f"<p>{note}</p>" if note else "")
-
-
-def moved_by(place: Place, before: np.ndarray) -> str:
-    """How many ranks a picture of the re-ranked list went up or down; empty for junk.
-
-    `before` holds the rank of each gallery picture by distance, `[G]`.
-    """
-    up = int(before[place.index]) - place.rank
-    if not place.rank:
-        return ""
-    return f"{'▲' if up > 0 else '▼'}{abs(up)}" if up else "="
 
 
 class CardMaker:
@@ -174,31 +164,28 @@ class CardMaker:
         return Group(cards, title, "The gallery has no other picture.")
 
 
-def scores_html(result: SearchResult) -> str:
-    """AP, rank of the first right answer and their number."""
+def score_texts(result: SearchResult) -> dict[str, str]:
+    """AP, rank of the first right answer and the number of them, by name; nothing without one."""
     if not result.before.first_right:
-        return "<p>No right answer is known for this picture, so it has no AP.</p>"
+        return {}
     rankings = result.rankings.values()
     junk = int((result.before.verdicts == Verdict.JUNK).sum())
-    rows = {
+    return {
         "average precision (AP)": " → ".join(percent(r.average_precision) for r in rankings),
         "first right answer at rank": " → ".join(str(r.first_right) for r in rankings),
         "right answers (junk)": f"{int(result.before.right.sum())} ({junk})",
     }
-    tiles = (f"<div><span>{name}</span><b>{value}</b></div>" for name, value in rows.items())
-    return f'<div class="facts">{"".join(tiles)}</div>'
 
 
-def why_html(result: SearchResult) -> str:
+def why_text(result: SearchResult) -> str:
     """Where nearest wrong and farthest right answer lie."""
     wrong, right = result.ranked.nearest_wrong(), result.ranked.farthest_right()
     if wrong is None or right is None:
         return ""
     late, total = result.ranked.right[wrong.rank - 1 :].sum(), result.ranked.right.sum()
+    how = "By distance" if result.after is None else "After re-ranking"
     return (
-        f"<p>{'By distance' if result.after is None else 'After re-ranking'}, "
-        f"the <b>nearest wrong</b> answer is at rank {wrong.rank}, "
-        f"{wrong.distance:.3g} away; the <b>farthest right</b> one at rank {right.rank}, "
-        f"{right.distance:.3g} away. {late} of {total} right answers come after the nearest "
-        f"wrong one.</p>"
+        f"{how}, the nearest wrong answer is at rank {wrong.rank}, {wrong.distance:.3g} away; the "
+        f"farthest right one at rank {right.rank}, {right.distance:.3g} away. {late} of {total} "
+        "right answers come after the nearest wrong one."
     )

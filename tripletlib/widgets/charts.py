@@ -1,5 +1,6 @@
 """Ranked pictures, precision-recall curve and map of the gallery: on the page, and on paper."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from tripletlib.plots import (
     Ranking,
     draw_ranking,
 )
-from tripletlib.widgets.cards import moved_by
+from tripletlib.widgets.cards import NO_SCORES, score_texts, why_text
 from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
 from tripletlib.widgets.state import BrowserState
 
@@ -179,53 +180,24 @@ def draw_result(state: BrowserState, columns: int = 10) -> Figure:
     rows = above.subplots(len(rankings), columns + 1, squeeze=False)
     pid, camid = state.pid_and_camid(result.query)
     label = "your picture" if pid is None else f"person {pid}\ncam. {camid}"
-    for row, name in zip(rows, rankings, strict=True):
-        draw_ranking(row, _pictures(state, name, columns))
+    gallery = state.retrieval.gallery_images, state.retrieval.gallery.camids
+    ranks = result.before.rank_by_index(len(gallery[0]))
+    for row, (name, ranked) in zip(rows, rankings.items(), strict=True):
+        options = result.options.show_junk, None if ranked is result.before else ranks
+        image = state.image(result.query)
+        draw_ranking(row, Ranking.of(image, ranked, *gallery, name, columns, *options))
         row[0].set_xlabel(label, fontsize=9)
     if has_curve:
         text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
-        _write_scores(text, rankings)
+        text.axis("off")
+        facts = [f"{name}: {value}" for name, value in score_texts(result).items()]
+        lines = [*facts, *textwrap.wrap(why_text(result), 45)]
+        text.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
         _draw_curves(curve, rankings)
     else:
-        below.text(0.02, 0.5, "No right answer is known, so there is no AP and no curve.")
+        below.text(0.02, 0.5, NO_SCORES)
     figure.suptitle(state.retrieval.name)
     return figure
-
-
-def _pictures(state: BrowserState, name: str, count: int) -> Ranking:
-    """The first places of one of the rankings, for a figure."""
-    result, retrieval = state.result, state.retrieval
-    places = result.rankings[name].top(count, result.options.show_junk)[:count]
-    found, before = (
-        [place.index for place in places],
-        result.before.rank_by_index(len(retrieval.gallery)),
-    )
-    moved = [moved_by(place, before) if name == "re-ranked" else "" for place in places]
-    facts = zip(places, retrieval.gallery.camids[found], strict=True)
-    return Ranking(
-        state.image(result.query),
-        retrieval.gallery_images[found],
-        [place.verdict for place in places],
-        [f"{place.distance:.3g} · c{camid}" for place, camid in facts],
-        name,
-        [f"{p.rank or 'junk'}  {way}".strip() for p, way in zip(places, moved, strict=True)],
-    )
-
-
-def _write_scores(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
-    ax.axis("off")
-    lines = [
-        f"{name}: AP {ranked.average_precision:.1%}, first right at rank {ranked.first_right}"
-        for name, ranked in rankings.items()
-    ]
-    name, last = list(rankings.items())[-1]
-    ends = {"nearest wrong": last.nearest_wrong(), "farthest right": last.farthest_right()}
-    lines += [
-        f"{name}, {which}: rank {place.rank}, {place.distance:.3g} away"
-        for which, place in ends.items()
-        if place is not None
-    ]
-    ax.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
 
 
 def _draw_curves(ax: Axes, rankings: dict[str, RankedGallery]) -> None:

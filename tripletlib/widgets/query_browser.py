@@ -17,12 +17,13 @@ from tripletlib.widgets.cards import (
     CURVE_LEGEND,
     LEGEND,
     MAP_LEGEND,
+    NO_SCORES,
     CardMaker,
     heading,
     key_of,
     picture_of,
-    scores_html,
-    why_html,
+    score_texts,
+    why_text,
 )
 from tripletlib.widgets.charts import GalleryMap, GalleryPlane, PrecisionRecallCurve, draw_result
 from tripletlib.widgets.notebook_widget import NotebookWidget
@@ -133,10 +134,15 @@ class QueryBrowser(NotebookWidget):
         self.queries.show()
         name, source = escape(self._cards.name(result.query)), self._cards.source(result.query)
         self._query.value = f'<img src="{source}" alt="{name}">'
-        self.facts.value = f"<h2>{name}</h2>{scores_html(result)}"
+        tiles = (
+            f"<div><span>{what}</span><b>{value}</b></div>"
+            for what, value in score_texts(result).items()
+        )
+        scores = "".join(tiles) or f"<p>{NO_SCORES}</p>"
+        self.facts.value = f'<h2>{name}</h2><div class="facts">{scores}</div>'
         self.results.show(self._cards.result_groups(result))
         self.why.show([self._cards.why_group(result.ranked)])
-        self.why_text.value = why_html(result)
+        self.why_text.value = why_text(result)
         self.curve.show(result.before, result.after)
         self.map.show(self.state.embedding(result.query), result.top())
         steps = self.state.steps_back
