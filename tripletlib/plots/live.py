@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,7 +88,7 @@ class EmbeddingFilm:
             for file in files
         ]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
-        options = {"default_image": True, "duration": durations, "loop": 0}
+        options: dict[str, Any] = {"default_image": True, "duration": durations, "loop": 0}
         file = self._folder.parent / "scatter.png"
         frames[-1].save(file, save_all=True, append_images=frames, **options)
         return file

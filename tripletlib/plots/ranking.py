@@ -172,9 +172,9 @@ def draw_members(
     """
     _draw_points(ax, points, names, title)
     for ring, ((name, members), look) in enumerate(zip(groups.items(), SERIES, strict=False)):
-        size, edge = 110 + 130 * ring, {"edgecolors": look[0], "linewidths": 2}
         x, y = points[list(members)].T
-        ax.scatter(x, y, s=size, marker=look[1], facecolors="none", label=name, **edge)
+        rings = ax.scatter(x, y, s=110 + 130 * ring, marker=look[1], lw=2, label=name)
+        rings.set(facecolors="none", edgecolors=look[0])
 
 
 def draw_values(

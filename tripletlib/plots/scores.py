@@ -115,8 +115,9 @@ def draw_sweep(
     for panel, ax, value in zip(scores, axes[0], lambda_value, strict=True):
         image = ax.imshow(panel, cmap="cividis", vmin=low, vmax=high, aspect="auto")
         for (row, column), score in np.ndenumerate(panel):
-            look = {"color": "white" if 2 * score < low + high else "black", "fontsize": 9}
-            ax.text(column, row, f"{100 * score:.1f}", ha="center", va="center", **look)
+            centred = {"ha": "center", "va": "center"}
+            colour = "white" if 2 * score < low + high else "black"
+            ax.text(column, row, f"{100 * score:.1f}", centred, color=colour, fontsize=9)
         ax.set_xticks(range(shape[2]), k2)
         ax.set_yticks(range(shape[1]), k1)
         ax.set(title=f"λ = {value:g}", xlabel="k2")

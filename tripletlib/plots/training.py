@@ -1,6 +1,7 @@
 """Figures of a training: the embeddings and the log."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,9 +103,9 @@ def draw_history(history: History, margin: Margin) -> Figure:
     distances.set(title="All pairwise distances in the batch", ylabel="length")
     for ax in (loss, active, norms, distances):
         ax.set_xlabel("step")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "borderaxespad": 0}
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
     for ax, columns in ((loss, 3), (norms, 2), (distances, 3)):
-        ax.legend(**below, ncols=columns, fontsize="small", frameon=False)
+        ax.legend(**below, borderaxespad=0, ncols=columns, fontsize="small", frameon=False)
     return figure
 
 
@@ -120,7 +121,7 @@ def draw_histories(runs: Mapping[str, tuple[History, Margin]]) -> Figure:
     """
     figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     for (name, (history, margin)), (colour, marker, _) in zip(runs.items(), SERIES, strict=False):
-        look = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
         smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid")
         losses.plot(history["step"][-len(smooth) :], smooth / _collapsed_loss(margin), **look)
         distances.plot(*_known(history, "distance_p50"), label=name, **look)

@@ -155,8 +155,9 @@ def draw_map(ax: Axes, state: BrowserState) -> None:
     for verdict, style in VERDICT_STYLES.items():
         mine = [place.index for place in state.result.top() if place.verdict == verdict]
         if mine:
-            look = {"color": style.colour, "marker": style.marker, "label": str(verdict)}
-            ax.scatter(*plane.points[mine].T, s=60, ec="white", **look)
+            x, y = plane.points[mine].T
+            marks = ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, ec="white")
+            marks.set_label(verdict)
     x, y = plane.project(state.embedding(state.result.query)[None]).T
     ax.scatter(x, y, s=110, color="white", marker="D", ec="black", lw=2, label="query")
     ax.set_title(f"Two principal components (PCA),\n{plane.explained:.0%} of the variance")
