@@ -192,14 +192,14 @@ def draw_values(
     ]
     widths = _LARGEST_DISC * np.sqrt(shares)  # points of the page
     _draw_points(ax, points, texts, title, np.maximum(widths / 2 + 3, 7))
-    ax.scatter(*points.T, s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
+    ax.scatter(points[:, 0], points[:, 1], s=widths**2, color=SKY, edgecolors=BLUE, alpha=0.5)
 
 
 def _draw_points(
     ax: Axes, points: np.ndarray, texts: Sequence[str], title: str, heights: Any = 9.0
 ) -> None:
     """Draws the points and writes each text some points of the page above its own."""
-    ax.scatter(*points.T, s=22, color=BLACK, zorder=3)
+    ax.scatter(points[:, 0], points[:, 1], s=22, color=BLACK, zorder=3)
     heights = np.broadcast_to(heights, len(points))
     for point, text, height in zip(points, texts, heights, strict=True):
         ax.annotate(text, point, (0, height), textcoords="offset points", ha="center", fontsize=10)

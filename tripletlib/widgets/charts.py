@@ -151,7 +151,8 @@ def _figure(marks: list[Any], axes: list[Any], bottom: int, left: int, right: in
 def draw_map(ax: Axes, state: BrowserState) -> None:
     """Draws the map on paper: the gallery in the plane, the query and its first places."""
     plane = GalleryPlane(state.retrieval.gallery.embeddings)
-    ax.scatter(*plane.points.T, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
+    x, y = plane.points.T
+    ax.scatter(x, y, s=6, color=GREY, alpha=0.45, linewidths=0, label="gallery")
     for verdict, style in VERDICT_STYLES.items():
         mine = [place.index for place in state.result.top() if place.verdict == verdict]
         if mine:

@@ -35,7 +35,8 @@ def draw_points(ax: Axes, scene: Scene) -> None:
     """Scatters the points of a scene, each with its name and the look of its identity."""
     for label in np.unique(scene.labels):
         colour, marker = _IDENTITIES[label]
-        ax.scatter(*scene.points[scene.labels == label].T, s=90, color=colour, marker=marker)
+        x, y = scene.points[scene.labels == label].T
+        ax.scatter(x, y, s=90, color=colour, marker=marker)
     for name, point in zip(scene.names(), scene.points, strict=True):
         ax.annotate(name, point, xytext=(9, 9), textcoords="offset points")
     ax.set(xlabel=_AXES[0], ylabel=_AXES[1])
