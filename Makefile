@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lab notebooks course slides constraints hashes clean
+.PHONY: help setup run check test bench lab notebooks course slides constraints hashes clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,14 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 
 run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
 	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params "$$PARAMS")
+
+check: export OMP_NUM_THREADS ?= 1
+check: $(READY) ## lint, types and the fast tests, in about a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python -m pytest -m "not slow"
 
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.

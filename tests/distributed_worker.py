@@ -15,7 +15,7 @@ from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.models import LuNet, MnistNet
-from tripletlib.runtime import current_processes, end_at_once, process_group
+from tripletlib.runtime import atomic_write, current_processes, end_at_once, process_group
 from tripletlib.runtime.processes import sync_batch_norm
 from tripletlib.training.fit import NonFiniteLossError, TrainingInterrupted, fit, seed_everything
 from tripletlib.training.history import COLUMNS
@@ -241,7 +241,8 @@ def train_on(folder):
 def train_until_stopped(folder):
     """Notes in a file how it was stopped."""
     message = message_of(TrainingInterrupted, lambda: train_on(folder))
-    (folder / f"stopped_{current_processes().rank}").write_text(message)
+    with atomic_write(folder / f"stopped_{current_processes().rank}") as unfinished:
+        unfinished.write_text(message)  # whoever waits for the file finds it whole
 
 
 if __name__ == "__main__":

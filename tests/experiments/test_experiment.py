@@ -356,6 +356,9 @@ def test_a_run_can_start_from_anothers_weights():
     again = second.make_model()
     second.train(again, training, progress="off")  # resumed: the earlier run is not needed
     assert all(map(torch.equal, again.cpu().parameters(), model.parameters()))
+    other = second.replace(start_from="tiny/other")
+    with pytest.raises(CheckpointError, match=r"start_from was 'tiny', is 'tiny/other'"):
+        other.train(other.make_model(), training, progress="off")
 
 
 def test_a_run_to_start_from_that_cannot_be_used_is_named():

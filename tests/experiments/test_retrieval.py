@@ -24,7 +24,7 @@ from tripletlib.experiments.retrieval import (
 )
 from tripletlib.models import LuNet
 from tripletlib.reranking import k_reciprocal
-from tripletlib.runtime import ParameterError
+from tripletlib.runtime import ParameterError, run_folder
 from tripletlib.training.checkpoints import CheckpointError
 
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
@@ -180,6 +180,9 @@ def test_weights_are_found_from_home_and_from_the_repository(tmp_path, monkeypat
 def test_a_run_is_opened_by_its_name(trained):
     by_file, by_name = (open_retrieval(name, progress="off") for name in (trained, "tiny"))
     np.testing.assert_array_equal(by_file.query.embeddings, by_name.query.embeddings)
+    run_folder("tiny").rename(run_folder("renamed"))
+    renamed = open_retrieval("renamed", progress="off")
+    np.testing.assert_array_equal(renamed.query.embeddings, by_name.query.embeddings)
 
 
 def test_what_ships_finds_people_as_the_results_page_says():

@@ -116,8 +116,10 @@ def test_a_notebook_trains_in_two_processes(two_machines, capfd):
 
 def test_an_interrupt_is_handed_on_once(tmp_path):
     def interrupt():
-        wait_for(lambda: checkpoint_steps(tmp_path / "checkpoints"))
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            wait_for(lambda: checkpoint_steps(tmp_path / "checkpoints"))
+        finally:  # or the training would go on for ever
+            os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
     with ThreadPoolExecutor(1) as executor:

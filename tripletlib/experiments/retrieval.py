@@ -90,10 +90,12 @@ def open_retrieval(
         ParameterError: there is no such run or parameter file, or it cannot be used.
     """
     if trained_with:
-        is_file = str(trained_with).endswith((".yaml", ".yml"))
-        experiment = Experiment.from_file(
-            trained_with if is_file else run_folder(str(trained_with)) / "config.yaml"
-        )
+        if str(trained_with).endswith((".yaml", ".yml")):
+            experiment = Experiment.from_file(trained_with)
+        else:  # the folder may have been renamed or copied since it was written
+            run_name = str(trained_with)
+            experiment = Experiment.from_file(run_folder(run_name) / "config.yaml")
+            experiment = experiment.replace(run_name=run_name)
         if checkpoint_step:
             experiment = experiment.replace(checkpoint_step=checkpoint_step)
         model = experiment.make_model()

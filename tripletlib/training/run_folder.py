@@ -93,7 +93,7 @@ class RunKeeper:
             state = None
         stale = [*folder.glob(".step_????????-????????.pt")]  # of a process killed as it wrote
         if state:
-            differing = _differences(state["settings"], self.trainer.description())
+            differing = _differences(state["settings"], self._identity())
             if differing:
                 raise CheckpointError(
                     f"the run in {run_folder} was made with other settings or data: {differing}. "
@@ -110,6 +110,11 @@ class RunKeeper:
             self._write_config(run_folder / "config.yaml")
         processes.note_begun(run_folder)
         return state
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        start_from = (self.parameters or {}).get("start_from")
+        return self.trainer.description() | ({"start_from": start_from} if start_from else {})
 
     def _lock(self, file: Path) -> None:
         """Keeps other writers away; the lock ends with this process, however that ends."""
@@ -133,9 +138,10 @@ class RunKeeper:
             return
         if not stopping and step % self.every and step != last:
             return
-        folder, log = run_folder / "checkpoints", history.rows()
+        folder = run_folder / "checkpoints"
+        more = {"settings": self._identity(), "history": history.rows()}
         trainer.processes.from_first(
-            lambda: save_checkpoint(folder, step, {**trainer.state_dict(), "history": log})
+            lambda: save_checkpoint(folder, step, trainer.state_dict() | more)
         )
 
     def last_checkpoint(self) -> str:

@@ -100,7 +100,6 @@ class Trainer:
             "augmentation": self.augmentation.get_state(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
-            "settings": self.description(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -120,7 +119,7 @@ class Trainer:
         self.steps_taken = state["step"]
 
     def description(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
+        """Settings, training set and network, as a checkpoint and `config.yaml` tell them."""
         shapes = {name: list(value.shape) for name, value in self.model.state_dict().items()}
         return {**self.settings.model_dump(), "data": self.data_description(), "model": shapes}
 
