@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -11,8 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -111,10 +111,8 @@ def launch(action: Callable[[], object], processes: int) -> None:
         KeyboardInterrupt: they were stopped before the action could say anything.
         ProcessesFailed: one of them died.
     """
-    errors = get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
-        arguments = action, processes, f"{folder}/store", errors
-        context = spawn(_work, arguments, processes, join=False)
+        context = spawn(_work, (action, processes, Path(folder)), processes, join=False)
         told = False
         try:
             while not context.join(_LOOK_AGAIN, _GRACE):
@@ -129,15 +127,16 @@ def launch(action: Callable[[], object], processes: int) -> None:
                         f"process {rank} of {processes} died with status {child.exitcode}; -9 "
                         "mostly means that memory ran out: lower the batch, or start fewer of them"
                     ) from None
-            raise (KeyboardInterrupt("stopped") if errors.empty() else errors.get()) from None
+            raised = sorted(Path(folder).glob("error_*"), key=lambda file: file.stat().st_mtime_ns)
+            if not raised:
+                raise KeyboardInterrupt("stopped") from None
+            raise pickle.loads(raised[0].read_bytes()) from None
         finally:
             for child in context.processes:
                 child.kill()
 
 
-def _work(
-    rank: int, action: Callable[[], object], count: int, store: str, errors: SimpleQueue
-) -> None:
+def _work(rank: int, action: Callable[[], object], count: int, folder: Path) -> None:
     status = 1
     try:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -146,12 +145,12 @@ def _work(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
-        with process_group(dist.FileStore(store, count)):
+        with process_group(dist.FileStore(str(folder / "store"), count)):
             action()
         status = 0
     except BaseException as error:
         error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
-        errors.put(portable(error))
+        (folder / f"error_{rank}").write_bytes(pickle.dumps(portable(error)))
     finally:
         end_at_once(status)
 
