@@ -76,9 +76,6 @@ def evaluate(
         max_rank: length of the CMC curve.
         camera_filter: whether a query's own camera is skipped; without it no camids are needed.
 
-    Returns:
-        A `RetrievalScores`.
-
     Raises:
         ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, a
             query with a pid below 1, or no query has a right answer.
@@ -145,9 +142,8 @@ def evaluate_embeddings(
 ) -> RetrievalScores:
     """Scores of two embedding tables; see `evaluate`.
 
-    In a process group, such as torchrun's, each process ranks its share of the queries, and each
-    returns the scores of all. So all of them must call it, and a callback of `fit`, which runs in
-    the first only, must not.
+    In a process group, such as torchrun's, each process ranks its share of the queries and returns
+    the scores of all, so every process must call it.
 
     Args:
         query: Q embeddings.
@@ -155,12 +151,8 @@ def evaluate_embeddings(
         metric: distance, see `pairwise_distances`.
         max_rank: length of the CMC curve.
         block: queries whose distances to the gallery, `[block, G]`, are held at once.
-        device: where distances are computed, `"auto"` is a GPU when there is one; ranks are counted
-            on the CPU.
+        device: where distances are computed; ranks are counted on the CPU.
         camera_filter: whether a query's own camera is skipped.
-
-    Returns:
-        A `RetrievalScores`.
 
     Raises:
         ValueError: see `evaluate`; `block` < 1, an unknown metric, or tables of two networks.
@@ -274,17 +266,10 @@ class _Answers:
 
 
 def _rank_blocks(
-    blocks: Iterable[tuple[int, Numbers]],
-    answers: _Answers,
-    counts: np.ndarray,
-    share: slice,
+    blocks: Iterable[tuple[int, Numbers]], answers: _Answers, counts: np.ndarray, share: slice
 ) -> np.ndarray:
-    """Ranks of the right answers of a share of the queries, one query after the other.
-
-    From 1, ascending within each query, int64 `[counts[share].sum()]`.
-    """
-    # One array for all, made beforehand: thousands of small ones between large blocks would keep
-    # their memory from being given back.
+    """Ranks of the right answers of a share of the queries, from 1, one query after the other."""
+    # One array for all: thousands of small ones between large blocks would keep their memory.
     starts = np.cumsum(counts) - counts - counts[: share.start].sum()
     ranks = np.empty(counts[share].sum(), dtype=np.int64)
     seen = np.zeros(answers.queries, dtype=bool)
@@ -304,15 +289,11 @@ def _rank_blocks(
 
 
 def _right_ranks(row: np.ndarray, own: np.ndarray, junk: np.ndarray) -> np.ndarray:
-    """Ranks of one query's right answers, from 1, ascending, without sorting the gallery.
-
-    All images of the query's identity, `own`, are placed, junk along with the right ones; then each
-    right answer moves up by the number of junk images before it.
-    """
+    """Ranks of one query's right answers, from 1, ascending, without sorting the gallery."""
     places = _places(row, own)
     by_place = np.argsort(places)
     places, junk = places[by_place], junk[by_place]
-    return (places - np.cumsum(junk))[~junk] + 1
+    return (places - np.cumsum(junk))[~junk] + 1  # junk before an answer does not count
 
 
 def _places(row: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -330,10 +311,7 @@ def _places(row: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> RetrievalScores:
-    """CMC, AP and mAP, from the ranks of the right answers, `counts[q]` of them for query q.
-
-    AP is that of `average_precision`, computed for all queries at once.
-    """
+    """CMC, AP and mAP of all queries at once, from the ranks of the `counts[q]` right answers."""
     valid = counts > 0
     starts = np.cumsum(counts) - counts
     query = np.repeat(np.arange(len(counts)), counts)  # of each rank, [R]
