@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from tripletlib.distances import Metric
-from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard
+from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard, lifted, semi_hard
 
 METRICS = get_args(Metric)
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
     "batch_all": batch_all,
     "batch_all_nonzero": partial(batch_all, average="nonzero"),
+    "semi_hard": semi_hard,
+    "lifted": lifted,
 }
 # Every loss meets every metric, and both kinds of margin meet every loss and every metric.
 CASES: list[tuple[str, Margin, Metric]] = [
@@ -29,6 +31,12 @@ CASES: list[tuple[str, Margin, Metric]] = [
     ("batch_all_nonzero", 0.5, "euclidean"),
     ("batch_all_nonzero", 0.0, "sqeuclidean"),
     ("batch_all_nonzero", "soft", "cosine"),
+    ("semi_hard", 0.2, "euclidean"),
+    ("semi_hard", "soft", "sqeuclidean"),
+    ("semi_hard", 0.0, "cosine"),
+    ("lifted", 1.0, "euclidean"),
+    ("lifted", 0.0, "sqeuclidean"),
+    ("lifted", "soft", "cosine"),
 ]
 each_case = pytest.mark.parametrize(("name", "margin", "metric"), CASES)
 each_loss = pytest.mark.parametrize("name", LOSSES)
@@ -94,6 +102,8 @@ def oracle(
     points = embeddings.tolist() if isinstance(embeddings, Tensor) else embeddings
     if name == "batch_hard":
         return oracles.batch_hard(points, labels.tolist(), margin, metric)[:2]
+    if name in ("semi_hard", "lifted"):
+        return getattr(oracles, name)(points, labels.tolist(), margin, metric)
     average = "nonzero" if name == "batch_all_nonzero" else "all"
     return oracles.batch_all(points, labels.tolist(), margin, metric, average)
 

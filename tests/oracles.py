@@ -85,6 +85,45 @@ def batch_hard(
     )
 
 
+def semi_hard(
+    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+) -> tuple[float, float]:
+    """Loss and share of active triplets."""
+    by_pair: dict[tuple[int, int], list[float]] = {}
+    for a, p, n in triplets(labels):
+        by_pair.setdefault((a, p), []).append(distance(points[a], points[n], metric))
+    chosen = []
+    for (a, p), negatives in by_pair.items():
+        d_pos = distance(points[a], points[p], metric)
+        farther = [d_neg for d_neg in negatives if d_neg > d_pos]
+        chosen.append((d_pos, min(farther) if farther else max(negatives)))
+    return _mean_loss(chosen, margin)
+
+
+def lifted(
+    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+) -> tuple[float, float]:
+    """Loss and share of active anchors."""
+    images = range(len(labels))
+    chosen = []
+    for a in images:
+        to = [distance(points[a], points[other], metric) for other in images]
+        positives = [to[p] for p in images if p != a and labels[p] == labels[a]]
+        negatives = [to[n] for n in images if labels[n] != labels[a]]
+        if positives and negatives:
+            far, near = max(positives), min(negatives)  # taken out, so that no exp overflows
+            d_pos = far + math.log(math.fsum(math.exp(d - far) for d in positives))
+            d_neg = near - math.log(math.fsum(math.exp(near - d) for d in negatives))
+            chosen.append((d_pos, d_neg))
+    return _mean_loss(chosen, margin)
+
+
+def _mean_loss(chosen: Sequence[tuple[float, float]], margin: float | str) -> tuple[float, float]:
+    losses = [triplet_loss(d_pos, d_neg, margin) for d_pos, d_neg in chosen]
+    active = sum(is_active(d_pos, d_neg, margin) for d_pos, d_neg in chosen)
+    return math.fsum(losses) / len(chosen), active / len(chosen)
+
+
 def nearest_first(squared: Sequence[Sequence[float]]) -> list[list[int]]:
     """Every image's neighbours, the image itself first."""
     images = range(len(squared))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_cases import (
     BATCHES,
+    CASES,
     LOSSES,
     METRICS,
     SMOOTH,
@@ -23,8 +24,8 @@ from loss_cases import (
     unequal,
 )
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
-from pytorch_metric_learning.losses import TripletMarginLoss
-from pytorch_metric_learning.miners import BatchHardMiner
+from pytorch_metric_learning.losses import GeneralizedLiftedStructureLoss, TripletMarginLoss
+from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 from torch import Tensor
 from torch.testing import assert_close
@@ -96,8 +97,13 @@ def reference(
     return loss(embeddings, labels, mined)
 
 
+OTHER_DEFINITION = "semi_hard", "lifted"  # of theirs: all semi-hard triplets; a hinge only
+
+
 @pytest.mark.parametrize("size", ["unequal counts", "large"])
-@each_case
+@pytest.mark.parametrize(
+    ("name", "margin", "metric"), [case for case in CASES if case[0] not in OTHER_DEFINITION]
+)
 def test_agrees_with_pytorch_metric_learning(
     name: str, margin: Margin, metric: Metric, size: str
 ) -> None:
@@ -110,6 +116,37 @@ def test_agrees_with_pytorch_metric_learning(
         assert_close(
             gradient(ours, points), gradient(theirs, points), rtol=tolerance, atol=tolerance
         )
+
+
+def test_lifted_agrees_with_pytorch_metric_learning() -> None:
+    embeddings, labels = p_by_k(24, 4, 32)
+    for metric, distance, margin in (
+        ("euclidean", LpDistance(normalize_embeddings=False), 1),
+        ("cosine", CosineSimilarity(), -1),  # of similarities, which grow the other way
+    ):
+        loss = GeneralizedLiftedStructureLoss(neg_margin=margin, pos_margin=0, distance=distance)
+        theirs = partial(loss, labels=labels)
+        ours = loss_of("lifted", labels, 1.0, metric)
+        assert ours(embeddings) > 1
+        assert_close(ours(embeddings), theirs(embeddings))
+        assert_close(gradient(ours, embeddings), gradient(theirs, embeddings))
+
+
+def test_semi_hard_takes_the_hardest_of_the_semi_hard_triplets() -> None:
+    embeddings, labels = p_by_k(24, 4, 3)
+    distance = LpDistance(normalize_embeddings=False)
+    mined = TripletMarginMiner(margin=0.2, distance=distance, type_of_triplets="semihard")
+    anchors, positives, negatives = mined(embeddings, labels)
+    d = distance(embeddings)
+    assert len(anchors) > len(labels)
+    losses = torch.zeros_like(d)  # of each pair: its hardest, or 0 where all farther ones are easy
+    for a, p, n in zip(anchors, positives, negatives, strict=True):
+        losses[a, p] = torch.maximum(losses[a, p], d[a, p] - d[a, n] + 0.2)
+    pairs = (labels[:, None] == labels).fill_diagonal_(False)
+    other = d.masked_fill(labels[:, None] == labels, -torch.inf).amax(1)[:, None]
+    fallback = pairs & (d >= other)  # no negative is farther: the farthest is taken
+    losses = torch.where(fallback, d - other + 0.2, losses)
+    assert_close(loss_of("semi_hard", labels, 0.2)(embeddings), losses[pairs].mean())
 
 
 # --- Mining ------------------------------------------------------------------------------------
@@ -238,7 +275,7 @@ def test_translation_changes_nothing_and_the_pulls_cancel(
         assert_close(total, torch.zeros_like(total), rtol=0, atol=1e-9)
 
 
-@each_loss
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"lifted"}))  # a sum of exponentials
 @properties
 @given(batch=batches(), scale=st.floats(0.01, 100))
 def test_scaling_distances_and_margin_together_scales_the_hinge(

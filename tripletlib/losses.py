@@ -1,4 +1,4 @@
-"""Triplet losses on a batch of P identities x K images: batch hard and batch all.
+"""Triplet losses on a batch of P identities x K images: batch hard, batch all, semi-hard, lifted.
 
 A triplet is an anchor, a positive (another image of the anchor's identity) and a negative (an
 image of another identity). Its loss asks for d(anchor, positive) + margin < d(anchor, negative).
@@ -38,10 +38,8 @@ class TripletResult:
         loss: the mean loss, a scalar that carries the gradient.
         active_fraction: scalar, share of triplets that are not yet right: loss > 0 for the hinge,
             d_pos >= d_neg for the soft margin (whose loss never reaches 0).
-        positive_distances: `batch_hard` only: each kept anchor's hardest positive, `[B']`,
-            without gradient.
-        negative_distances: `batch_hard` only: each kept anchor's hardest negative, `[B']`,
-            without gradient.
+        positive_distances: `batch_hard` only: each kept anchor's hardest positive, `[B']`.
+        negative_distances: `batch_hard` only: its hardest negative, `[B']`; both without gradient.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
@@ -66,8 +64,7 @@ def batch_hard(
 
     Args:
         embeddings: `[B, D]`, any floating type; computed in float64 or else in float32, which
-            squares differences up to about 1e18 (beyond, the loss is not finite) and down to about
-            1e-22 (below, distances and gradients are 0).
+            squares differences from about 1e-22 (below, they are 0) to 1e18 (beyond, infinite).
         labels: identity of each image, tensor, array or list `[B]`; counts may differ between
             identities.
         margin: a distance >= 0 for the hinge max(0, margin + d_pos - d_neg), or `"soft"` for
@@ -102,12 +99,8 @@ def batch_hard(
     d_pos, d_neg = row_distances(kept, partners, metric)  # [B'] each
     losses, active = triplet_losses(d_pos - d_neg, margin)
     loss = losses.mean()
-    if not all_kept:
-        # An image left out must not hide that the network broke: 0 x sum is 0, but NaN as soon as
-        # one entry is NaN or infinite.
-        loss = loss + 0 * embeddings.detach().sum(dtype=loss.dtype)
     return TripletResult(
-        loss=loss,
+        loss=loss if all_kept else _unless_broken(loss, embeddings),
         active_fraction=active.mean(dtype=torch.float32),
         positive_distances=d_pos.detach(),
         negative_distances=d_neg.detach(),
@@ -124,10 +117,7 @@ def batch_all(
     """Mean loss over all valid triplets of the batch.
 
     Args:
-        embeddings: `[B, D]`, see `batch_hard`, and so the others.
-        labels: identity of each image, `[B]`.
-        margin: of the hinge, or `"soft"`.
-        metric: distance.
+        embeddings, labels, margin, metric: see `batch_hard`.
         average: `"all"` divides by the number of valid triplets, `"nonzero"` by the number whose
             loss is above 0 (with the soft margin that is all of them).
 
@@ -150,18 +140,78 @@ def batch_all(
     """
     if average not in ("all", "nonzero"):
         raise ValueError(f"average must be 'all' or 'nonzero', got {average!r}")
-    labels = _check(embeddings, labels, margin)
-    same = labels[:, None] == labels  # [B, B]
-    distances = pairwise_distances(embeddings, metric=metric)  # [B, B]
-    is_positive = same.clone().fill_diagonal_(False)
+    distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
     anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
     differences = distances[anchors, positives][:, None] - distances[anchors]  # [M, B]
-    losses, active = triplet_losses(differences[~same[anchors]], margin)  # [triplets]
-    if not len(losses):
-        raise _no_valid_triplet(labels)
+    losses, active = triplet_losses(differences[is_negative[anchors]], margin)  # [triplets]
     counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
     return TripletResult(
         loss=losses.sum() / counted, active_fraction=active.mean(dtype=torch.float32)
+    )
+
+
+def semi_hard(
+    embeddings: Tensor, labels: Labels, margin: Margin = 0.2, metric: Metric = "euclidean"
+) -> TripletResult:
+    """Mean loss of each anchor and positive with the nearest negative that is farther away.
+
+    It is *semi-hard* where the hinge's loss is above 0. If no negative is farther than the
+    positive, the farthest of all is taken, the least hard one.
+
+    Arguments and errors are those of `batch_hard`; the result has no chosen distances.
+
+    Source:
+        Schroff et al. 2015, FaceNet (arXiv 1503.03832), section 3.2; the fallback is that of
+        TensorFlow Addons' `triplet_semihard_loss`.
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [1.1], [7.0]])
+        >>> semi_hard(embeddings, torch.tensor([0, 0, 1, 2]), margin=0.2).loss  # (0.1 + 0) / 2
+        tensor(0.0500)
+    """
+    distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
+    anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
+    d_pos = distances[anchors, positives]  # [M]
+    to_others, is_negative = distances.detach()[anchors], is_negative[anchors]  # [M, B]
+    is_farther = is_negative & (to_others > d_pos[:, None])
+    nearest_farther = to_others.masked_fill(~is_farther, torch.inf).min(1).indices
+    farthest = to_others.masked_fill(~is_negative, -torch.inf).max(1).indices
+    negatives = torch.where(is_farther.any(1), nearest_farther, farthest)  # [M]
+    losses, active = triplet_losses(d_pos - distances[anchors, negatives], margin)
+    return TripletResult(
+        loss=_unless_broken(losses.mean(), embeddings),
+        active_fraction=active.mean(dtype=torch.float32),
+    )
+
+
+def lifted(
+    embeddings: Tensor, labels: Labels, margin: Margin = 1.0, metric: Metric = "euclidean"
+) -> TripletResult:
+    """Mean loss of each anchor with all its positives and negatives at once, the hardest foremost.
+
+    The farthest positive and the nearest negative of batch hard give way to their smooth versions,
+    log sum exp(d_pos) and -log sum exp(-d_neg), in which every image has its share.
+
+    Arguments and errors are those of `batch_hard`; the result has no chosen distances, and counts
+    an anchor with all its others as one triplet.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), equation 8, "lifted embedding loss, generalised",
+        after Oh Song et al. 2016 (arXiv 1511.06452).
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> lifted(embeddings, torch.tensor([0, 0, 1]), margin=1.0).loss  # (max(0, -1) + 0) / 2
+        tensor(0.)
+    """
+    distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
+    kept = is_positive.any(1)
+    d_pos = distances.masked_fill(~is_positive, -torch.inf)[kept].logsumexp(1)  # [B']
+    d_neg = -(-distances).masked_fill(~is_negative, -torch.inf)[kept].logsumexp(1)  # [B']
+    losses, active = triplet_losses(d_pos - d_neg, margin)
+    return TripletResult(
+        loss=_unless_broken(losses.mean(), embeddings),
+        active_fraction=active.mean(dtype=torch.float32),
     )
 
 
@@ -171,9 +221,7 @@ def mine_hardest(
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Args:
-        embeddings: `[B, D]`, see `batch_hard`, and so the others.
-        labels: `[B]`.
-        metric: distance.
+        embeddings, labels, metric: see `batch_hard`.
         block: anchors looked at together; `block` x B numbers are held at once.
 
     Returns:
@@ -193,7 +241,7 @@ def mine_hardest(
         _hardest_of_rows(points, offsets, labels, start, block)
         for start in range(0, len(points), block)
     ]
-    # A batch of the usual size is one block, and needs no copy to be joined.
+    # A batch of the usual size is one block: nothing to join.
     joined = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
     positive, negative, size = joined  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
@@ -242,8 +290,8 @@ def check_margin(margin: Margin) -> None:
 def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does.
 
-    |a - b|^2 = |a|^2 + |b|^2 - 2ab, and |a|^2 is the same along a row. Moved among the embeddings,
-    as in `Frame`, the terms and their rounding are small.
+    It lacks |a|^2, the same along a row. Moved as in `Frame`, the terms and their rounding are
+    small.
     """
     check_metric(metric)
     (points,) = full_precision(embeddings.detach())
@@ -272,6 +320,23 @@ def _check(embeddings: Tensor, labels: Labels, margin: Margin) -> Tensor:
     return labels
 
 
+def _all_pairs(
+    embeddings: Tensor, labels: Labels, margin: Margin, metric: Metric
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances of all pairs, and which are anchor and positive, anchor and negative: `[B, B]`."""
+    labels = _check(embeddings, labels, margin)
+    same = labels[:, None] == labels
+    is_positive = same.clone().fill_diagonal_(False)
+    if same.all() or not is_positive.any():
+        raise _no_valid_triplet(labels)
+    return pairwise_distances(embeddings, metric=metric), is_positive, ~same
+
+
+def _unless_broken(loss: Tensor, embeddings: Tensor) -> Tensor:
+    """The loss, or NaN if an entry is NaN or infinite: an image left out must not hide that."""
+    return loss + 0 * embeddings.detach().sum(dtype=loss.dtype)
+
+
 def _as_tensor(labels: Labels, device: torch.device) -> Tensor:
     if not isinstance(labels, Tensor):
         names = np.asarray(labels)  # numbers or text: only which are equal matters
@@ -280,7 +345,6 @@ def _as_tensor(labels: Labels, device: torch.device) -> Tensor:
 
 
 def _no_valid_triplet(labels: Tensor) -> ValueError:
-    # Called when none was found, so that good batches need not be counted beforehand.
     if len(labels.unique()) < 2:
         return ValueError(
             f"no valid triplet: the batch of {len(labels)} holds fewer than two identities, so "
