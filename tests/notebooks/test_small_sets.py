@@ -1,0 +1,61 @@
+"""Notebooks 03, 04 and 05 on somebody's own three people, with one gallery picture each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tripletlib.publishing import NOTEBOOKS, execute
+
+SETTINGS = {
+    "run_name": "03_small",
+    "dataset": "folders",
+    "dataset_root": "small",
+    "image_height": 64,
+    "image_width": 32,
+    "embedding_dim": 16,
+    "width": 0.1,
+    "identities": 4,
+    "images_per_identity": 2,
+    "loss": "batch_hard",
+    "margin": 0.5,
+    "decay_start": 0,
+    "augment": False,
+    "steps": 6,
+}
+
+
+def draw_pictures(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+
+    def draw(name: str) -> None:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (128, 64, 3), np.uint8)).save(file)
+
+    for person in "abcd":
+        for number in range(4):
+            draw(f"train/{person}/{('door', 'yard')[number % 2]}_{number}.jpg")
+    for person in "xyz":
+        draw(f"query/{person}/door_0.jpg")
+        draw(f"gallery/{person}/yard_0.jpg")
+    draw("query/nobody/door_0.jpg")  # has no right answer
+
+
+def test_the_notebooks_run_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
+    draw_pictures(tmp_path / "data" / "small")
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
+    for name, parameters in (
+        ("03_lunet_market1501", SETTINGS),
+        ("04_reranking_and_map", {"run_name": "04_small", "trained_with": str(file)}),
+        ("05_query_browser", {"run_name": "05_small", "trained_with": str(file)}),
+    ):
+        outcome = execute(
+            NOTEBOOKS / f"{name}.ipynb", tmp_path / "out" / f"{name}.ipynb", parameters
+        )
+        assert outcome.error is None, f"{name}: {outcome.error}"
