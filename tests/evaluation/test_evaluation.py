@@ -48,6 +48,9 @@ def assert_by_definition(scores, case, max_rank=50, camera_filter=True):
     assert_allclose(scores.average_precision, precisions[:, 0], atol=1e-12)
     assert_allclose(scores.average_precision_market, precisions[:, 1], atol=1e-12)
     assert_allclose([scores.map, scores.map_market], np.nanmean(precisions, axis=0), atol=1e-12)
+    depths = [max(i for i, hit in enumerate(right, 1) if hit) for right in ranked if any(right)]
+    found = [sum(right) for right in ranked if any(right)]
+    assert scores.minp == pytest.approx(np.mean(np.divide(found, depths)))
     length = min(max_rank, case[0].shape[1])
     assert_allclose(scores.cmc, oracles.cumulative_matches(ranked, length), atol=1e-12)
     assert scores.valid_queries.tolist() == [any(right) for right in ranked]

@@ -16,8 +16,7 @@ from tripletlib.evaluation.ranking import Rule, precision_terms
 from tripletlib.runtime import choose_device, current_processes
 
 _ROWS = 64  # queries whose distances are converted and checked at once
-# An identity's images are placed by counting what is nearer, up to this share of the gallery;
-# for more of them sorting is quicker.
+# Up to this share of the gallery, images are placed by counting what is nearer; beyond, by sorting.
 COUNTED_SHARE = 0.01
 
 
@@ -30,6 +29,8 @@ class RetrievalScores:
             `cmc[0]`), float64 `[min(max_rank, G)]`, in [0, 1].
         map: mean average precision by the rectangle rule, in [0, 1].
         map_market: the same by the trapezoid rule of Market-1501's own evaluation code.
+        minp: mean inverse negative penalty, in [0, 1]: the number of right answers divided by the
+            place of the last one, mean over the queries (Ye et al. 2021, arXiv 2001.04193).
         average_precision: of each query, by the rectangle rule, float64 `[Q]`; NaN without a right
             answer.
         average_precision_market: the same by the trapezoid rule.
@@ -40,6 +41,7 @@ class RetrievalScores:
     cmc: np.ndarray
     map: float
     map_market: float
+    minp: float
     average_precision: np.ndarray
     average_precision_market: np.ndarray
     first_right: np.ndarray
@@ -48,7 +50,7 @@ class RetrievalScores:
     @property
     def valid_count(self) -> int:
         """Number of queries that have a right answer."""
-        return int(np.count_nonzero(self.valid_queries))
+        return int(self.valid_queries.sum())
 
 
 def evaluate(
@@ -67,8 +69,7 @@ def evaluate(
     the gallery's order (a stable sort).
 
     Args:
-        distances: `[Q, G]`, lower is nearer; an array or a tensor of any floating type, on any
-            device.
+        distances: `[Q, G]`, lower is nearer; array or tensor of any floating type, on any device.
         query_pids: identity of each query, integers `[Q]`.
         gallery_pids: identity of each gallery image, integers `[G]`.
         query_camids: camera of each query, integers `[Q]`.
@@ -112,10 +113,10 @@ def evaluate_blocks(
     max_rank: int = 50,
     camera_filter: bool = True,
 ) -> RetrievalScores:
-    """Like `evaluate`, with the distances handed over block by block: `[Q, G]` is never held.
+    """Like `evaluate`, with the distances block by block, so that `[Q, G]` is never held.
 
-    Each of `blocks` is a pair: the index of its first query, and its distances `[b, G]`; in any
-    order, each query once. The other arguments are those of `evaluate`.
+    Each block is the index of its first query and its distances `[b, G]`; in any order, each query
+    once. The other arguments are those of `evaluate`.
 
     Raises:
         ValueError: see `evaluate`; or a query that comes twice, or never.
@@ -244,9 +245,8 @@ class _Answers:
         counts = np.array([np.count_nonzero(~junk) for junk in junk_of], dtype=np.int64)
         if not counts.any():
             raise ValueError(
-                f"none of {self.queries} queries has a right answer among {self.gallery} gallery "
-                f"images (camera_filter={self.camids is not None}): compare the pids and camids of "
-                "both"
+                f"none of {self.queries} queries has a right answer among {self.gallery} images "
+                f"(camera_filter={self.camids is not None}): compare their pids and camids"
             )
         return counts
 
@@ -254,8 +254,7 @@ class _Answers:
         """Each query of a block with its distances to the usable gallery."""
         if block.ndim != 2 or block.shape[1] != self.gallery:
             raise ValueError(
-                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
-                f"got {list(block.shape)}"
+                f"distances must be [Q, G], G = {self.gallery} gallery_pids; got {list(block.shape)}"
             )
         if start < 0 or start + len(block) > self.queries:
             raise ValueError(
@@ -323,11 +322,13 @@ def _summarize(ranks: np.ndarray, counts: np.ndarray, max_rank: int) -> Retrieva
         precisions[rule] = np.where(valid, sums / np.maximum(counts, 1), np.nan)  # AP, [Q]
     first_right = np.zeros(len(counts), dtype=np.int64)
     first_right[valid] = ranks[starts[valid]]
+    last_right = ranks[(starts + counts - 1)[valid]]
     places = np.arange(1, max_rank + 1)
     return RetrievalScores(
         cmc=np.searchsorted(np.sort(first_right[valid]), places, side="right") / valid.sum(),
         map=float(precisions["rectangle"][valid].mean()),
         map_market=float(precisions["trapezoid"][valid].mean()),
+        minp=float((counts[valid] / last_right).mean()),
         average_precision=precisions["rectangle"],
         average_precision_market=precisions["trapezoid"],
         first_right=first_right,
@@ -344,7 +345,7 @@ def _tell_shared_pictures(query: EmbeddingTable, gallery: EmbeddingTable) -> Non
     if shared.any():
         warnings.warn(
             f"{np.count_nonzero(shared)} of {len(query)} queries lie in the gallery too, first "
-            f"{query.paths[shared.argmax()]}: without a camera filter they find themselves, and "
-            "rank-1 means little. Leave them out of the gallery, or pass camera_filter=True",
+            f"{query.paths[shared.argmax()]}: without a camera filter they find themselves. Leave "
+            "them out of the gallery, or pass camera_filter=True",
             stacklevel=3,
         )
