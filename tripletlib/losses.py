@@ -116,10 +116,8 @@ def batch_all(
 ) -> TripletResult:
     """Mean loss over all valid triplets of the batch.
 
-    Args:
-        embeddings, labels, margin, metric: see `batch_hard`.
-        average: `"all"` divides by the number of valid triplets, `"nonzero"` by the number whose
-            loss is above 0 (with the soft margin that is all of them).
+    `average` divides by the number of valid triplets (`"all"`) or of those whose loss is above 0
+    (`"nonzero"`; with the soft margin that is all). Other arguments are those of `batch_hard`.
 
     Returns:
         A `TripletResult` without chosen distances. If no triplet is active, the hinge's loss is 0
@@ -220,9 +218,7 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    Args:
-        embeddings, labels, metric: see `batch_hard`.
-        block: anchors looked at together; `block` x B numbers are held at once.
+    `block` x B numbers are held at once. Other arguments are those of `batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest

@@ -143,8 +143,7 @@ def evaluate_embeddings(
 ) -> RetrievalScores:
     """Scores of two embedding tables; see `evaluate`.
 
-    In a process group, such as torchrun's, each process ranks its share of the queries and returns
-    the scores of all, so every process must call it.
+    In a process group each process ranks its share of the queries and returns the scores of all.
 
     Args:
         query: Q embeddings.
@@ -245,8 +244,8 @@ class _Answers:
         counts = np.array([np.count_nonzero(~junk) for junk in junk_of], dtype=np.int64)
         if not counts.any():
             raise ValueError(
-                f"none of {self.queries} queries has a right answer among {self.gallery} images "
-                f"(camera_filter={self.camids is not None}): compare their pids and camids"
+                f"none of {self.queries} queries has a right answer among {self.gallery} gallery "
+                f"images (camera_filter={self.camids is not None}): compare their pids and camids"
             )
         return counts
 
@@ -254,7 +253,8 @@ class _Answers:
         """Each query of a block with its distances to the usable gallery."""
         if block.ndim != 2 or block.shape[1] != self.gallery:
             raise ValueError(
-                f"distances must be [Q, G], G = {self.gallery} gallery_pids; got {list(block.shape)}"
+                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
+                f"got {list(block.shape)}"
             )
         if start < 0 or start + len(block) > self.queries:
             raise ValueError(
