@@ -20,7 +20,7 @@ import torch
 from drawn_embeddings import QUERIES, D, draw_tables
 
 from tripletlib.evaluation import evaluate_blocks, evaluate_embeddings
-from tripletlib.reranking import k_reciprocal_blocks
+from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime.paths import REPOSITORY
 
 TABLE = REPOSITORY / "notebooks" / "results" / "reranking_scale.csv"
@@ -47,7 +47,7 @@ class Stopwatch:
 
     def blocks(self, *sets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         start = self._now()
-        for block in k_reciprocal_blocks(*sets):
+        for block in NeighbourIndex(*sets, k_max=20).blocks(20, 6, 0.3):
             self._add(start)
             yield block
             start = self._now()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from reid_like import draw_embeddings, draw_untied, has_near_ties
 
-from tripletlib.reranking import NeighbourIndex, k_reciprocal, k_reciprocal_blocks
+from tripletlib.reranking import NeighbourIndex, k_reciprocal
 
 Q, N = 9, 44
 EMBEDDINGS = draw_untied(N)
@@ -81,7 +81,7 @@ def test_small_sets(seed, n, queries, k1, k2, lambda_value):
 @pytest.mark.parametrize("block", [1, 2, 5, 8, 9, 100])
 def test_blocks_of_any_size_hold_the_same(block):
     expected = k_reciprocal(QUERY, GALLERY)
-    starts, blocks = zip(*k_reciprocal_blocks(QUERY, GALLERY, block=block), strict=True)
+    starts, blocks = zip(*NeighbourIndex(QUERY, GALLERY).blocks(20, 6, 0.3, block), strict=True)
     assert list(starts) == list(range(0, Q, block))
     assert all(0 < len(part) <= block and part.dtype == np.float32 for part in blocks)
     assert_allclose(np.concatenate(blocks), expected, atol=1e-6)
@@ -214,16 +214,18 @@ def test_a_large_gallery_is_only_encoded_within_reach():
 
 PEAK = """
 import resource, sys, numpy as np
-from tripletlib.reranking import k_reciprocal_blocks
+from tripletlib.reranking import NeighbourIndex
 def peak():
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 generator = np.random.default_rng(0)
 embeddings = generator.standard_normal((int(sys.argv[1]), 16), np.float32)
-next(k_reciprocal_blocks(embeddings[:50], embeddings[50:150]))  # loads what a first call loads
+def rank_all(queries, others):
+    for _ in NeighbourIndex(queries, others, k_max=20).blocks(20, 6, 0.3):
+        pass
+rank_all(embeddings[:50], embeddings[50:150])  # loads what a first call loads
 before = peak()
-for _ in k_reciprocal_blocks(embeddings[:500], embeddings[500:]):
-    pass
+rank_all(embeddings[:500], embeddings[500:])
 print(peak() - before)
 """
 
@@ -259,14 +261,13 @@ def test_memory_stays_far_below_a_square():
 )
 def test_errors_name_the_parameter_and_the_sizes(change, message):
     arguments = {"query_embeddings": QUERY, "gallery_embeddings": GALLERY} | change
-    for function in (k_reciprocal, k_reciprocal_blocks):
-        with pytest.raises(ValueError, match=message):
-            function(**arguments)
+    with pytest.raises(ValueError, match=message):
+        k_reciprocal(**arguments)
 
 
 def test_errors_of_blocks_and_index():
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
-        k_reciprocal_blocks(QUERY, GALLERY, block=0)
+        NeighbourIndex(QUERY, GALLERY).blocks(20, 6, 0.3, block=0)
     with pytest.raises(ValueError, match="k_max must be at least 1, got 0"):
         NeighbourIndex(QUERY, GALLERY, k_max=0)
     index = NeighbourIndex(QUERY, GALLERY, k_max=10)

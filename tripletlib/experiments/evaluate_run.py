@@ -10,7 +10,7 @@ import pandas as pd
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
 from tripletlib.experiments.experiment import Experiment
-from tripletlib.reranking import k_reciprocal_blocks
+from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime import (
     Progress,
     atomic_write,
@@ -85,7 +85,9 @@ def _re_ranked(
     query: EmbeddingTable, gallery: EmbeddingTable, reranking: tuple[int, int, float]
 ) -> RetrievalScores:
     device = choose_device("auto")
-    blocks = k_reciprocal_blocks(query.embeddings, gallery.embeddings, *reranking, device=device)
+    k1, k2, lambda_value = reranking
+    index = NeighbourIndex(query.embeddings, gallery.embeddings, max(k1, k2 - 1), device)
+    blocks = index.blocks(k1, k2, lambda_value)
     return evaluate_blocks(blocks, query.pids, gallery.pids, query.camids, gallery.camids)
 
 

@@ -1,9 +1,8 @@
 """k-reciprocal re-ranking (Zhong et al. 2017) on sparse sets, and an index for single queries."""
 
-from tripletlib.reranking.k_reciprocal import NeighbourIndex, k_reciprocal, k_reciprocal_blocks
+from tripletlib.reranking.k_reciprocal import NeighbourIndex, k_reciprocal
 
 __all__ = [
     "NeighbourIndex",
     "k_reciprocal",
-    "k_reciprocal_blocks",
 ]

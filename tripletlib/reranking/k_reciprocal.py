@@ -68,35 +68,12 @@ def k_reciprocal(
         >>> k_reciprocal(np.array([[0.0]]), np.array([[1.0], [3.0], [7.0]]), k1=1, k2=1).round(3)
         array([[0.023, 0.755, 1.   ]], dtype=float32)
     """
-    blocks = k_reciprocal_blocks(
-        query_embeddings, gallery_embeddings, k1, k2, lambda_value, device=device
-    )
-    result = np.empty((len(query_embeddings), len(gallery_embeddings)), np.float32)
-    for start, block in blocks:
-        result[start : start + len(block)] = block
-    return result
-
-
-def k_reciprocal_blocks(
-    query_embeddings: Embeddings,
-    gallery_embeddings: Embeddings,
-    k1: int = 20,
-    k2: int = 6,
-    lambda_value: float = 0.3,
-    block: int | None = None,
-    device: torch.device | str = "cpu",
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The distances of `k_reciprocal` block by block, where `[Q, G]` does not fit in memory.
-
-    Arguments and errors are those of `k_reciprocal`. A block has `block` queries, by default as
-    many as give about a million distances, and at least 8.
-
-    Returns:
-        Iterator over the index of a block's first query and its distances, float32 `[b, G]`.
-    """
     _check_parameters(k1, k2, lambda_value)
     index = NeighbourIndex(query_embeddings, gallery_embeddings, max(k1, k2 - 1), device)
-    return index.blocks(k1, k2, lambda_value, block)
+    result = np.empty((index.queries, index.gallery), np.float32)
+    for start, block in index.blocks(k1, k2, lambda_value):
+        result[start : start + len(block)] = block
+    return result
 
 
 class NeighbourIndex:
@@ -177,7 +154,11 @@ class NeighbourIndex:
     def blocks(
         self, k1: int, k2: int, lambda_value: float, block: int | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """All queries' rows, see `k_reciprocal_blocks`."""
+        """The distances of `k_reciprocal` block by block, where `[Q, G]` does not fit in memory.
+
+        Yields the index of a block's first query and its distances, float32 `[b, G]`; b is `block`,
+        by default as many queries as give about a million distances, and at least 8.
+        """
         self._check(k1, k2, lambda_value)
         if block is not None and block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
