@@ -15,6 +15,7 @@ from tripletlib.runtime import data_root, exclusive_lock
 # Left by file managers and network drives
 _LEFT_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", ".ds_store", ".directory"}
 _LEFT_FOLDERS = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
+_LEFT = _LEFT_FILES | _LEFT_FOLDERS
 _ABANDONED_AFTER = 3600  # seconds, where no lock tells whether the writer still lives
 
 
@@ -52,15 +53,17 @@ def is_left_by_file_manager(name: str) -> bool:
 
 
 def _is_stray(name: str) -> bool:
-    ignored = name.startswith(".") or name.endswith("~") or name.lower() in _LEFT_FOLDERS
-    return ignored or is_left_by_file_manager(name)
+    return name.startswith(".") or name.endswith("~") or name.lower() in _LEFT
 
 
 def _is_copy(folder: Path, name: str, names: Container[str]) -> bool:
+    if " " not in name and "(" not in name:
+        return False
     stem, ending = os.path.splitext(name)  # noqa: PTH122
     originals = {name[at.end() :] for at in re.finditer(" ", name)}
     originals |= {stem[: at.start()].rstrip() + ending for at in re.finditer(r"[ (]", stem)}
-    return any(one in names and _is_same(folder / one, folder / name) for one in originals - {name})
+    originals.discard(name)
+    return any(one in names and _is_same(folder / one, folder / name) for one in originals)
 
 
 def _is_same(one: Path, other: Path) -> bool:
