@@ -88,24 +88,29 @@ def _keep(
             (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
     except OSError as error:
         failure = error.strerror or str(error)
-    kept = _open(cache, paths, decoded.images.shape[2:])
-    if failure and kept is None:  # else another process has just written the same
+    # What was just written needs no check; after a failure another process may have written it.
+    kept = _open(cache, paths, decoded.images.shape[2:], check=failure is not None)
+    if failure and kept is None:
         _tell(cache.parent, failure)
-    return kept or decoded
+    return kept if kept is not None and kept.digest == decoded.digest else decoded
 
 
-def _open(cache: Path, paths: Sequence[str], image_size: tuple[int, ...]) -> DecodedImages | None:
+def _open(
+    cache: Path, paths: Sequence[str], image_size: tuple[int, ...], check: bool = True
+) -> DecodedImages | None:
+    """The images of a cache, if it is whole and of these files as they are now."""
     try:
         about = json.loads((cache / "about.json").read_text(encoding="utf-8"))
         skipped = {int(index): str(reason) for index, reason in about["skipped"].items()}
         if (about["decoding"], about["names"]) != (_DECODING_VERSION, _names_digest(paths)):
             return None
-        if not _files_are_unchanged(cache / "files.npy", paths):
+        if check and not _files_are_unchanged(cache / "files.npy", paths):
             return None
         # Copy on write: torch warns of arrays that it may not write to, and the file stays as it is
         images = np.lib.format.open_memmap(cache / "images.npy", mode="c").view(np.ndarray)
         fits = images.shape == (len(paths) - len(skipped), 3, *image_size)
-        if fits and images.dtype == np.uint8 and zlib.crc32(images.data) == about["crc32"]:
+        is_whole = not check or zlib.crc32(images.data) == about["crc32"]
+        if fits and images.dtype == np.uint8 and is_whole:
             return DecodedImages(images, skipped, str(about["sha256"]))
     except Exception:  # missing or damaged in whatever way: the pictures themselves are still there
         pass
@@ -165,8 +170,8 @@ def _hash_files(paths: Sequence[str]) -> bytes:
         digest = bytes(32)
         with suppress(OSError):  # decoding says why
             if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-                with open(path, "rb") as stream:  # noqa: PTH123
-                    digest = hashlib.file_digest(stream, "sha256").digest()
+                with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
+                    digest = hashlib.sha256(stream.read()).digest()
         digests.append(digest)
     return b"".join(digests)
 
