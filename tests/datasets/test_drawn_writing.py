@@ -103,6 +103,18 @@ def test_own_files_in_a_drawn_set_are_not_removed(tiny: dict, place):
     assert contents(tiny["root"]) == before
 
 
+def test_an_own_file_that_comes_while_the_set_is_drawn_is_not_removed(tiny: dict, monkeypatch):
+    precious = write_synthetic_market(**tiny) / "query" / "mine.jpg"
+    draw = synthetic.draw_person
+    monkeypatch.setattr(
+        synthetic, "draw_person", lambda *args: precious.write_bytes(b"precious") and draw(*args)
+    )
+    with pytest.raises(FileExistsError, match=r"mine\.jpg was not drawn.*choose another root"):
+        write_synthetic_market(**tiny, seed=3)
+    assert precious.read_bytes() == b"precious"
+    assert [path.name for path in tiny["root"].parent.iterdir()] == ["tiny"]
+
+
 def test_what_file_managers_leave_does_not_stand_in_the_way(tiny: dict):
     root = write_synthetic_market(**tiny)
     drawn = contents(root)

@@ -63,6 +63,8 @@ def explained_writing(
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileExistsError) and error.errno is None:
+            raise  # ours: it says itself what to do
         cure = _CURES.get(error.errno or 0, "see to it")
         message = f"{error.strerror or error}; {cure}, or {way_out}; could not write"
         raise OSError(error.errno, message, str(path)) from error

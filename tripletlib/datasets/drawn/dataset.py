@@ -165,6 +165,7 @@ def write_synthetic_market(
             checksums = _write_pictures(folder, plan, settings, progress)
             text = json.dumps(marker | {"crc32": checksums}) + "\n"
             (folder / MARKER).write_text(text, encoding="utf-8")
+            _refuse_foreign(root, files)  # what was put there meanwhile
     return root
 
 
