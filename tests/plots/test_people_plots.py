@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -76,6 +77,25 @@ def test_ten_people_have_ten_marks_and_a_name_each(ax):
     assert names == [str(pid) for pid in range(20, 30)]
     marks = {collection.get_paths()[0].vertices.tobytes() for collection in ax.collections}
     assert len(marks) == 10
+
+
+NAMES = ["$HOME", "a$_$b", "$x^$", r"back\slash", "<b>&amp;"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_people_and_cameras_are_drawn_as_they_are(ax, name):
+    """Matplotlib would take what stands between two dollar signs for a formula."""
+    plain = plt.figure().text(0, 0, name, parse_math=False)
+    sheet = plots.draw_contact_sheet(pictures(1), [name], [name], plots.literal(name))
+    ranking = plots.Ranking(pictures(1)[0], pictures(1), ["right"], [name], name)
+    query, found = plots.draw_rankings([ranking], plots.literal(name)).axes
+    plots.draw_people(ax, np.zeros((1, 2)), np.array([7]), "title", {7: name}.get)
+    texts = [*sheet.axes[0].get_xticklabels(), *sheet.axes[0].get_yticklabels(), query.title]
+    texts += [found.xaxis.label, *ax.legend().get_texts(), *sheet.texts]
+    for text in texts:
+        text.set(fontproperties=plain.get_fontproperties(), rotation=0)
+        width = text.get_window_extent(text.figure.canvas.get_renderer()).width
+        assert width == pytest.approx(plain.get_window_extent().width, abs=2)
 
 
 def drawn_layers(model):

@@ -41,6 +41,7 @@ from tripletlib.plots.style import (
     SKY,
     VERDICT_STYLES,
     VERMILION,
+    literal,
     use_notebook_style,
 )
 from tripletlib.plots.training import draw_embedding, draw_histories, draw_history
@@ -52,5 +53,6 @@ __all__ = [
     "draw_contact_sheet", "draw_distances", "draw_embedding", "draw_growth", "draw_hardest",
     "draw_histories", "draw_history", "draw_lists", "draw_members", "draw_network", "draw_people",
     "draw_precision_recall", "draw_precisions", "draw_ranking", "draw_rankings", "draw_sweep",
-    "draw_values", "moved_by", "save_ranking_pictures", "to_plane", "use_notebook_style",
+    "draw_values", "literal", "moved_by", "save_ranking_pictures", "to_plane",
+    "use_notebook_style",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ called synthetic wherever they are shown.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
@@ -28,6 +28,7 @@ from tripletlib.plots.style import (
     SKY,
     clear_axes,
     draw_answer,
+    literal,
     scatter_identities,
     show_picture,
 )
@@ -52,8 +53,8 @@ def draw_contact_sheet(
     figure, ax = plt.subplots(figsize=size)
     ax.imshow(sheet)
     clear_axes(ax)
-    ax.set_xticks(width * (np.arange(len(columns)) + 0.5), columns)
-    ax.set_yticks(height * (np.arange(len(rows)) + 0.5), rows)
+    ax.set_xticks(width * (np.arange(len(columns)) + 0.5), [*map(literal, columns)])
+    ax.set_yticks(height * (np.arange(len(rows)) + 0.5), [*map(literal, rows)])
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.set(ylabel=axis_titles[0], xlabel=axis_titles[1])
     ax.xaxis.set_label_position("top")
@@ -144,7 +145,7 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
 def draw_ranking(axes: Sequence[Axes], ranking: Ranking) -> None:
     """Draws a query and its answers on a row of axes; those left over stay empty."""
     show_picture(axes[0], ranking.query)
-    axes[0].set_title(ranking.name, fontsize=9)
+    axes[0].set_title(literal(ranking.name), fontsize=9)
     ranks = np.cumsum([verdict != Verdict.JUNK for verdict in ranking.verdicts])
     for place, ax in enumerate(axes[1:]):
         if place >= len(ranking.found):
@@ -156,12 +157,15 @@ def draw_ranking(axes: Sequence[Axes], ranking: Ranking) -> None:
         draw_answer(ax, ranking.found[place], verdict, text, ranking.captions[place])
 
 
-def draw_people(ax: Axes, points: np.ndarray, pids: np.ndarray, title: str) -> None:
+def draw_people(
+    ax: Axes, points: np.ndarray, pids: np.ndarray, title: str, name: Callable[[int], str] = str
+) -> None:
     """Scatters pictures of up to ten people, `[N, 2]`, for a legend that names their pids, `[N]`.
 
-    Only who is near to whom has a meaning, so the axes get no numbers.
+    Only who is near to whom has a meaning, so the axes get no numbers. `name` gives what to call a
+    pid, such as `ReidDataset.person`.
     """
-    scatter_identities(ax, points, pids, s=28, edgecolors="white", linewidths=0.3)
+    scatter_identities(ax, points, pids, name, s=28, edgecolors="white", linewidths=0.3)
     ax.set(title=title, xticks=[], yticks=[])
 
 

@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, told apart by all common kinds of colour vision. No
 colour alone: series have markers and lines of their own, verdicts a mark and a line.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -74,11 +75,22 @@ def clear_axes(ax: Axes) -> None:
     ax.grid(False)
 
 
-def scatter_identities(ax: Axes, points: np.ndarray, labels: np.ndarray, **look: Any) -> None:
-    """Scatters points `[N, 2]`; each of up to ten identities has a colour, a marker and a label."""
-    for name, colour, marker in zip(np.unique(labels), TEN_COLOURS, TEN_MARKERS, strict=False):
-        x, y = points[labels == name].T
-        ax.scatter(x, y, color=colour, marker=marker, label=str(name), **look)
+def literal(text: str) -> str:
+    """Text whose dollar signs are shown; matplotlib takes what stands between two for a formula."""
+    return text.replace("$", r"\$")
+
+
+def scatter_identities(
+    ax: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    name: Callable[[int], str] = str,
+    **look: Any,
+) -> None:
+    """Scatters points `[N, 2]`; each of up to ten identities has a colour, a marker and a name."""
+    for label, colour, marker in zip(np.unique(labels), TEN_COLOURS, TEN_MARKERS, strict=False):
+        x, y = points[labels == label].T
+        ax.scatter(x, y, color=colour, marker=marker, label=literal(name(label)), **look)
 
 
 def show_picture(ax: Axes, image: np.ndarray) -> None:
@@ -98,4 +110,4 @@ def draw_answer(ax: Axes, image: np.ndarray, verdict: str, place: str, caption: 
     dashes = {"solid": "-", "dashed": (0, (2, 1)), "dotted": (0, (1, 1))}[style.line]
     ax.spines[:].set(visible=True, color=style.colour, lw=3, ls=dashes, capstyle="butt")
     ax.set_title(f"{style.mark} {place}".strip(), fontsize=9, color=style.colour)
-    ax.set_xlabel(caption, fontsize=9, color=style.colour)
+    ax.set_xlabel(literal(caption), fontsize=9, color=style.colour)
