@@ -129,7 +129,7 @@ def check_unseen(answer: Answer) -> None:
     need((named == truth).all(), f"{right}: {doubt}")
 
 
-@exercise("01.5", "In notebooks 02 and 03 you will meet all three, on digits and on people.")
+@exercise("01.5", "Notebooks 02 and 03 show all three states, on digits and on people.")
 def check_read_log(answer: Answer) -> None:
     row = np.arange(30)
     faint = 2e-5 * np.random.default_rng(3).random(30)

@@ -35,7 +35,7 @@ def check_protocol(answer: Answer) -> None:
             need(not mistaken.any(), f"{mistaken.sum()} {sentence}")
 
 
-@exercise("03.2", "mAP, the score of every table in the field, is the mean of it over the queries.")
+@exercise("03.2", "mAP, the score of every table in the field, is its mean over the queries.")
 def check_average_precision(answer: Answer) -> None:
     random = np.random.default_rng(1)
     lists = [np.isin(np.arange(1, 10), [1, 5, 9]), np.ones(4, bool), np.array([False, True])]
@@ -142,21 +142,21 @@ def _check_sum(block: nn.Module, images: Tensor) -> None:
 
 @torch.no_grad()
 def _check_activations(block: nn.Module) -> None:
-    """A block of single channels that only activates: -1 becomes -0.3 three times over."""
+    """A block of single channels that only activates: -1 is multiplied by the slope three times."""
     _set_kernels(block, 1)
-    minus_one = -torch.ones(1, 1, 3, 3)
-    residual = (block.eval()(minus_one) - minus_one)[0, 0, 1, 1]
+    minus_one = -torch.ones(1, 1, 3, 3, dtype=torch.float64)
+    residual = (block.double().eval()(minus_one) - minus_one)[0, 0, 1, 1].item()
     misreadings = {
         "nothing passes below 0: the ReLU is leaky, with slope 0.3": 0.0,
-        "no leaky ReLU is found: one comes before each convolution": -1.0,
-        "one leaky ReLU is found: one comes before each convolution": -0.3,
-        "two leaky ReLUs are found: one comes before each convolution": -0.09,
-        "the leaky ReLU has PyTorch's usual slope, 0.01, not 0.3": -1e-6,
+        "no leaky ReLU is found: one comes before each convolution": 1.0,
+        "one leaky ReLU is found: one comes before each convolution": np.cbrt(0.3),
+        "two leaky ReLUs are found: one comes before each convolution": np.cbrt(0.09),
+        "the leaky ReLU has PyTorch's usual slope, 0.01, not 0.3": 0.01,
     }
-    agree(residual, -0.027, "-1, three times through a leaky ReLU of slope 0.3,", misreadings)
+    agree(np.cbrt(-residual), 0.3, "the slope of the leaky ReLU", misreadings)
 
 
-@exercise("03.4", "Notebook 04's last warning, and every honest table, rests on this.")
+@exercise("03.4", "Notebook 04's sweep warns of the opposite; honest tables are made like this.")
 def check_honest_choice(answer: Answer) -> None:
     settings = [(stripes, bins) for stripes in (3, 6, 9) for bins in (3, 4)]
     for seed in range(3):

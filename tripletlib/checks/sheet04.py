@@ -144,7 +144,7 @@ def check_expansion(answer: Answer) -> None:
     _judge(answer, cases, _expanded, misreadings)
 
 
-@exercise("04.4", "The re-ranked distance is this one, with a share of the first mixed in.")
+@exercise("04.4", "The re-ranked distance is this one, mixed with a share of the first distance.")
 def check_jaccard(answer: Answer) -> None:
     random = np.random.default_rng(0)
     rows = random.random((8, 12)) * (random.random((8, 12)) < 0.6)
@@ -167,9 +167,7 @@ def check_jaccard(answer: Answer) -> None:
         agree(answer(first, second), distance, what, misreadings)
 
 
-@exercise(
-    "04.5", "So may k1, k2 and lambda be chosen for a table: on other people than it reports."
-)
+@exercise("04.5", "So k1, k2 and lambda are chosen for a table: on people whom it does not report.")
 def check_honest_windows(answer: Answer) -> None:
     settings = [(k1, k2) for k1 in (5, 10, 20) for k2 in (1, 3, 6)]
     for seed in range(3):

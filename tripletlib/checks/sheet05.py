@@ -111,9 +111,10 @@ def check_night_vision(answer: Answer) -> None:
 
 
 def _scene(random: np.random.Generator) -> np.ndarray:
-    """Blocks of colour that together are as bright as an ordinary picture."""
+    """Blocks of colour in rather little light, and a lamp, which a gain alone takes above 255."""
     blocks = random.uniform(20, 240, (3, 8, 4))
-    blocks *= 120 / blocks.mean()
+    blocks *= 90 / blocks.mean()
+    blocks[:, 0, 0] = 255
     return np.kron(blocks.clip(0, 255), np.ones((1, 8, 8))).astype(np.uint8)
 
 

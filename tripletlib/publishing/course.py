@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from nbgrader import preprocessors as steps
 from PIL import Image
 
-from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks
+from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks, table
 from tripletlib.runtime import REPOSITORY
 
 EXERCISES = NOTEBOOKS / "exercises"
@@ -92,8 +92,10 @@ def course_lesson(lesson: NotebookNode) -> tuple[NotebookNode, int]:
             if waiting:
                 cell.source = f"predicted(prediction_{count})\n{cell.source}"
                 waiting, revealed = False, True
-        elif revealed:
-            cell.source, revealed = _fold(cell.source), False
+        else:  # links are seen from course/lessons/, one folder deeper
+            cell.source = cell.source.replace("](../", "](../../")
+            if revealed:
+                cell.source, revealed = _fold(cell.source), False
         cells.append(cell)
         if asks:
             count, waiting = count + 1, True
@@ -124,12 +126,15 @@ def _write(notebook: NotebookNode, path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def build(folder: Path = COURSE) -> list[str]:
-    """Writes every edition, and returns the lines of a table that says what there is.
+def build(folder: Path = COURSE) -> str:
+    """Writes every edition, and returns tables that say what there is.
 
     An earlier build in the folder is replaced, but for a gradebook and what students handed in.
     """
-    lines = [f"{'sheet':<22}{'exercises':>10}{'points':>8}{'minutes':>9}{'wrong answers':>15}"]
+    sheets: list[tuple[object, ...]] = [
+        ("sheet", "exercises", "points", "minutes", "wrong answers")
+    ]
+    lessons: list[tuple[object, ...]] = [("lesson", "predictions")]
     for part in ("student", "teacher", "lessons", "nbgrader/source", "nbgrader/release"):
         shutil.rmtree(folder / part, ignore_errors=True)
     for path in find_notebooks(SOURCES):
@@ -145,16 +150,15 @@ def build(folder: Path = COURSE) -> list[str]:
             _write(edition, folder / place / path.name)
             _copy_pictures(name[:2], folder / place)
         titles = exercise_titles(source)
-        points, minutes = (sum(getattr(t, what) for t in titles) for what in ("points", "minutes"))
+        _, _, points, minutes = zip(*titles, strict=True)
         wrong = sum("wrong-answer" in cell.metadata.get("tags", []) for cell in source.cells)
-        lines.append(f"{name:<22}{len(titles):>10}{points:>8}{minutes:>9}{wrong:>15}")
+        sheets.append((name, len(titles), sum(points), sum(minutes), wrong))
     (folder / "nbgrader" / "nbgrader_config.py").write_text(_CONFIG, encoding="utf-8")
-    lines += ["", f"{'lesson':<22}{'predictions':>12}"]
     for path in find_notebooks():
         lesson, count = course_lesson(nbformat.read(path, as_version=4))
         _write(lesson, folder / "lessons" / path.name)
-        lines.append(f"{path.stem:<22}{count:>12}")
-    return lines
+        lessons.append((path.stem, count))
+    return f"{table(sheets)}\n\n{table(lessons)}"
 
 
 def _copy_pictures(sheet: str, folder: Path) -> None:
@@ -203,6 +207,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.commit:
         for file in commit_sheets():
             print(file)
-    lines = build(options.output)
-    print(*lines, "", f"{options.output}: {time.perf_counter() - start:.1f} s", sep="\n")
+    print(build(options.output))
+    print(f"\n{options.output}: {time.perf_counter() - start:.1f} s")
     return 0

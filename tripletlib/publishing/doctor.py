@@ -1,4 +1,4 @@
-"""Says whether the lessons can run on this machine, and how to mend what stands in their way."""
+"""Says whether the lessons can run on this machine, and how to repair what is missing or broken."""
 
 import argparse
 import importlib

@@ -155,15 +155,20 @@ def refresh(notebooks: Sequence[Path]) -> list[Outcome]:
     return outcomes
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The closing table: notebook, seconds, headline numbers, path."""
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Rows of cells as text, in columns."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
     rows = [("notebook", "seconds", "headline numbers", "executed notebook (page: .html)")]
     for outcome in outcomes:
         numbers = ", ".join(f"{name} {value}" for name, value in outcome.headlines.items())
         said = "FAILED" if outcome.error else numbers
         rows.append((outcome.path.stem, f"{outcome.seconds:.0f}", said, str(outcome.path)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return table(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         output = runs_root() / options.params.stem / notebook.name
         outcomes = [execute(notebook, output, parameters, echo=True)]
-    print(f"\n{table(outcomes)}")
+    print(f"\n{_summary(outcomes)}")
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         print(f"\nFAILED {outcome.path.stem}, {outcome.error}", file=sys.stderr)
