@@ -18,7 +18,7 @@ from tripletlib.datasets.decoding import UnreadableImageError
 
 
 def forbid_decoding(monkeypatch):
-    monkeypatch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_cache, "read_images", lambda *_, **__: pytest.fail("decoded again"))
 
 
 def test_the_second_time_nothing_is_decoded(cache, paths, monkeypatch):

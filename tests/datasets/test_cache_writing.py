@@ -129,11 +129,11 @@ def test_what_another_process_writes_is_left_alone(cache, paths):
 def test_another_process_was_quicker(cache, paths, monkeypatch):
     decode = read_images
 
-    def decode_while_another_finishes(*args):
+    def decode_while_another_finishes(*args, **options):
         with monkeypatch.context() as patch:
             patch.setattr(image_cache, "read_images", decode)
             load_cached(paths)
-        return decode(*args)
+        return decode(*args, **options)
 
     monkeypatch.setattr(image_cache, "read_images", decode_while_another_finishes)
     np.testing.assert_array_equal(load_cached(paths).images, decoded_anew(paths))

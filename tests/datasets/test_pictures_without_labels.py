@@ -34,7 +34,7 @@ def test_pictures_without_labels_say_what_cannot_be_computed(photos, capsys):
 
 def test_pictures_without_labels_have_a_fingerprint_and_a_cache(photos, monkeypatch):
     first = from_pictures(photos, (32, 16), progress="off").fingerprint
-    monkeypatch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_cache, "read_images", lambda *_, **__: pytest.fail("decoded again"))
     assert from_pictures(photos, (32, 16), progress="off").fingerprint == first
     (photos / "x.webp").unlink()
     monkeypatch.undo()

@@ -60,7 +60,7 @@ def test_images_are_the_files_and_are_decoded_on_first_use(drawn, data, monkeypa
         assert split.images.dtype == np.uint8
         np.testing.assert_array_equal(split.images, expected)
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(image_cache, "read_images", lambda *_, **__: pytest.fail("decoded again"))
         again = Market1501(drawn, image_size=[64, 32])
         for split, first in zip(parts(again), parts(market), strict=True):
             np.testing.assert_array_equal(split.images, first.images)
@@ -133,7 +133,7 @@ def test_a_set_and_its_cache_may_move_together(market, tmp_path, monkeypatch):
     first = fingerprints("people")
     shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
     monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(image_cache, "read_images", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_cache, "read_images", lambda *_, **__: pytest.fail("decoded again"))
     assert fingerprints("people") == first
 
 

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tripletlib.datasets.decoding import UnreadableImageError, read_images
 from tripletlib.datasets.folders import remove_abandoned, replaced_folder
-from tripletlib.runtime import Progress, atomic_write
+from tripletlib.runtime import atomic_write
 
 _DECODING_VERSION = 2  # raise it with every change to `decoding`: older caches are then made anew
 _RACY = 2_000_000_000  # ns; a file this young may change again without a new time (FAT: 2 s)
@@ -39,8 +39,7 @@ def load_images(
     image_size: tuple[int, int],
     cache: Path | None,
     skip_unreadable: bool = False,
-    progress: Progress = "auto",
-    title: str = "decoding",
+    **bar: Any,
 ) -> DecodedImages:
     """Opens the images from a cache, or decodes them like `read_images` and writes it.
 
@@ -57,7 +56,7 @@ def load_images(
     if decoded is None:
         # Stamped before they are decoded: a file that changes meanwhile is noticed the next time.
         stamps = None if cache is None else _stamp(paths)
-        images, skipped = read_images(paths, image_size, skip_unreadable, progress, title)
+        images, skipped = read_images(paths, image_size, skip_unreadable, **bar)
         digest = hashlib.sha256(repr(images.shape).encode() + b"\0")
         digest.update(images.data)
         decoded = DecodedImages(images, skipped, digest.hexdigest())

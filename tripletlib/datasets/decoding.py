@@ -90,21 +90,14 @@ def read_images(
     progress: Progress = "auto",
     title: str = "decoding",
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Reads many pictures, in as many threads as there are processors, with a progress bar.
+    """Reads N pictures like `read_image`, in as many threads as there are processors.
 
-    Args:
-        paths: N files, see `read_image`.
-        image_size: `(H, W)` in pixels.
-        skip_unreadable: leave out what cannot be read.
-        progress: see `tripletlib.runtime`.
-        title: stands before the bar.
+    `progress` is that of `tripletlib.runtime`, `title` stands before the bar. What cannot be read
+    is an error, or left out if `skip_unreadable`.
 
     Returns:
         The images, uint8 `[N - number of left out, 3, H, W]`, in the order of `paths`; and for each
         one left out its index in `paths` and the reason.
-
-    Raises:
-        UnreadableImageError: see `read_image`; not if `skip_unreadable`.
     """
     images = np.empty((len(paths), 3, *image_size), np.uint8)
     skipped: dict[int, str] = {}

@@ -28,12 +28,8 @@ class LabelledImages:
 def load_digits(name: Literal["mnist_5k", "mnist"]) -> tuple[LabelledImages, LabelledImages]:
     """Training and held-out digits of one of the two MNIST sets.
 
-    Args:
-        name: `"mnist_5k"`, see there, or `"mnist"`, the official 60,000 and 10,000 images: from
-            `MNIST/raw/` under the data root, or downloaded to it.
-
-    Returns:
-        `(training, held_out)`, images `[N, 1, 28, 28]`.
+    `"mnist_5k"`, see there, or `"mnist"`, the official 60,000 and 10,000 images `[N, 1, 28, 28]`:
+    from `MNIST/raw/` under the data root, or downloaded to it.
 
     Raises:
         ValueError: another name.

@@ -67,13 +67,7 @@ def from_folders(
     such as `0002_c1s1_000451_03.jpg`, the number after the c. Whole numbers are kept as pids and
     camids; a word gets a number of its own, see `ReidDataset.identity_names` and `camera_names`.
     Two folders in `gallery/` are not identities: `junk` (or `-1`) is left out, `distractors` (or
-    `0`) is in the way and never right.
-
-    Args:
-        root: holds the three folders; a relative path is meant from the data root.
-        image_size: `(H, W)` in pixels.
-        skip_unreadable: see `Market1501`.
-        progress: see `Market1501`.
+    `0`) is in the way and never right. The arguments are those of `Market1501`.
 
     Raises:
         FileNotFoundError: a folder is missing.
@@ -98,13 +92,8 @@ def from_pictures(
     """A folder of pictures without labels, to search in: any names, no identities, no cameras.
 
     Files of other kinds and folders in it are left out; a line says how many. Without identities
-    there is nothing to train on, no right answer and so no score.
-
-    Args:
-        root: the folder; a relative path is meant from the data root.
-        image_size: `(H, W)` in pixels.
-        skip_unreadable: see `Market1501`.
-        progress: see `Market1501`.
+    there is nothing to train on, no right answer and so no score. The arguments are those of
+    `Market1501`.
 
     Raises:
         FileNotFoundError: there is no such folder.

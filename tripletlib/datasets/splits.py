@@ -151,7 +151,7 @@ class Pictures:
                 size,
                 _cache_folder(self.root, self.name, size),
                 self._options.skip_unreadable,
-                self._options.progress,
+                progress=self._options.progress,
                 title=f"decoding {self.name}",
             )
         return self._decoded[size]

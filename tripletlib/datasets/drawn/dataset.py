@@ -124,18 +124,17 @@ def write_synthetic_market(
     show nobody. An interrupted call leaves no half data set.
 
     Args:
-        root: folder to write, made if it is missing; a relative path is meant from the data root.
+        root: folder to write, relative to the data root or absolute.
         identities: people with a number, 2 to 9999.
-        cameras: cameras, 2 to 9; each sees every identity.
+        cameras: 2 to 9; each sees every identity.
         images_per_camera: pictures of an identity in one camera, 1 to 99; a query comes on top.
         seed: same seed and same version of Pillow, same pixels.
         progress: see `tripletlib.runtime`.
-        camera_seed: draws the cameras and their streets, `seed` the people; by default `seed` draws
-            both. The `seed` of another set gives that set's cameras with other people before them.
+        camera_seed: draws the cameras and their streets in place of `seed`; the `seed` of another
+            set gives that set's cameras, with other people before them.
 
     Returns:
-        `root`, absolute. If it holds this very data set already, nothing is drawn; if it holds
-        another one that this function wrote, that is replaced.
+        `root`, absolute. This very data set is not drawn again; another drawn one is replaced.
 
     Raises:
         ValueError: a setting is not a whole number in its range.
