@@ -15,6 +15,7 @@ from tripletlib.training.fit import (
     fit,
 )
 from tripletlib.training.history import COLUMNS, History
+from tripletlib.training.settings import LOSSES
 
 
 def train(run_folder=None, callbacks=(), **changed):
@@ -25,7 +26,7 @@ def train(run_folder=None, callbacks=(), **changed):
     return model, history
 
 
-@pytest.mark.parametrize("loss", ["batch_hard", "batch_all", "batch_all_nonzero"])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("margin", [0.5, "soft"])
 def test_training_lowers_the_loss(loss, margin):
     _, history = train(loss=loss, margin=margin)
@@ -94,7 +95,7 @@ def test_run_folder_gets_settings_and_log(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("loss", ["batch_hard", "batch_all", "batch_all_nonzero"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_embeddings_that_are_not_finite_stop_with_the_step(tmp_path, value, loss):
     with pytest.raises(NonFiniteLossError, match=r"at step 4 \(learning rate 1\.00e-02\)"):
         fit(Poisoned(4, value), *blobs(), settings(loss=loss), tmp_path, progress="off")
