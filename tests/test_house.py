@@ -2,11 +2,14 @@
 
 import ast
 import importlib
+import inspect
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import typing
+from pathlib import Path
 
 import grimp
 import nbformat
@@ -160,3 +163,34 @@ def test_every_room_of_a_wheel_is_imported_outside_the_clone(installed, tmp_path
     script = [installed / "bin" / "tripletlib", "--help"]
     told = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "score a trained experiment" in told
+
+
+# What opens these has found the folder already.
+OPENED = {"tripletlib.datasets.Pictures", "tripletlib.datasets.ReidDataset"}
+OPENED |= {"tripletlib.datasets.Split", "tripletlib.datasets.Market1501"}
+
+
+def functions_of(room):
+    """What a door offers to be called: functions, classes and the public methods of these."""
+    door = importlib.import_module(room)
+    for name in door.__all__:
+        offered = getattr(door, name)
+        if inspect.isclass(offered):
+            if f"{room}.{name}" not in OPENED:
+                yield f"{room}.{name}", offered.__init__
+            methods = ((name, getattr(offered, name)) for name in vars(offered))
+            yield from (
+                (f"{room}.{offered.__name__}.{name}", method)
+                for name, method in methods
+                if name[0] != "_" and (inspect.isfunction(method) or inspect.ismethod(method))
+            )
+        elif inspect.isfunction(offered):
+            yield f"{room}.{name}", offered
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_path_may_be_text_everywhere(room):
+    for name, function in functions_of(room):
+        for parameter, kind in typing.get_type_hints(function).items():
+            kinds = kind, *typing.get_args(kind)
+            assert Path not in kinds or str in kinds or parameter == "return", (name, parameter)

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +216,12 @@ class Experiment(ExperimentSettings):
         return unit_rows(torch.from_numpy(embeddings)).numpy()
 
     def embedding_table(
-        self, model: LuNet, split: Split, root: Path, step: int, progress: Progress = "auto"
+        self,
+        model: LuNet,
+        split: Split,
+        root: str | PathLike[str],
+        step: int,
+        progress: Progress = "auto",
     ) -> EmbeddingTable:
         """Embeds a split, or reads what an earlier call left in `embeddings/` of the run.
 

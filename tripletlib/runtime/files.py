@@ -8,7 +8,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from os import PathLike
 from pathlib import Path
+
+from tripletlib.runtime.paths import from_repository
 
 _ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
 _CURES = {
@@ -22,15 +25,15 @@ _CURES = {
 
 
 @contextmanager
-def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
+def atomic_write(path: str | PathLike[str], sync: bool = False) -> Iterator[Path]:
     """Writes a file or a folder under a temporary name and renames it when it is whole.
 
     Whoever reads `path` sees what was there before or all of the new content. Several processes may
     write it at once; the last one counts.
 
     Args:
-        path: the file or folder; the folder it lies in is made when missing. A folder can only be
-            written where there is none yet.
+        path: the file or folder, a relative one from the repository; the folder it lies in is made
+            when missing. A folder can only be written where there is none yet.
         sync: also wait until a file is on the disk, so that it survives a loss of power.
 
     Yields:
@@ -40,6 +43,7 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; wrap the call in `explained_writing` to name the way out.
     """
+    path = from_repository(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     unfinished = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
@@ -56,7 +60,7 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def explained_writing(
-    path: Path,
+    path: str | PathLike[str],
     way_out: str = "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True",
 ) -> Iterator[None]:
     """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
@@ -70,7 +74,7 @@ def explained_writing(
         raise OSError(error.errno, message, str(path)) from error
 
 
-def explained_data_writing(path: Path) -> AbstractContextManager[None]:
+def explained_data_writing(path: str | PathLike[str]) -> AbstractContextManager[None]:
     """The same for a file or folder of a data set that is made here."""
     return explained_writing(
         path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
@@ -78,7 +82,7 @@ def explained_data_writing(path: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[bool]:
+def exclusive_lock(path: str | PathLike[str]) -> Iterator[bool]:
     """Locks a folder, or a file made when missing, until the `with` block or the process ends.
 
     On Linux a file's lock also holds between the machines that share a network folder.
@@ -95,7 +99,7 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
         yield False
         return
     # A network folder's exclusive lock needs a file that is open for writing.
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_RDONLY if Path(path).is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
