@@ -12,11 +12,13 @@ from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_emb
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime import (
+    AnyPath,
     Progress,
     atomic_write,
     choose_device,
     current_processes,
     explained_writing,
+    from_repository,
 )
 
 RERANKING = 20, 6, 0.3  # k1, k2 and lambda of Zhong et al.
@@ -73,9 +75,9 @@ def score_run(
         yield _scored(scores, query, gallery, "/".join(map(str, reranking)))
 
 
-def write_scores(scores: Sequence[ScoredRun], folder: Path) -> Path:
+def write_scores(scores: Sequence[ScoredRun], folder: AnyPath) -> Path:
     """Writes `scores.csv` of a run folder, one line for each; an earlier file is replaced."""
-    file = folder / "scores.csv"
+    file = from_repository(folder) / "scores.csv"
     with explained_writing(file), atomic_write(file) as unfinished:
         pd.DataFrame(list(scores)).to_csv(unfinished, index=False, float_format="%.6f")
     return file

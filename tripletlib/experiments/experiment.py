@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from tripletlib.embedding import (
 from tripletlib.experiments.settings import ExperimentSettings
 from tripletlib.models import LuNet
 from tripletlib.runtime import (
+    AnyPath,
     ParameterError,
     Progress,
     current_processes,
@@ -219,7 +219,7 @@ class Experiment(ExperimentSettings):
         self,
         model: LuNet,
         split: Split,
-        root: str | PathLike[str],
+        root: AnyPath,
         step: int,
         progress: Progress = "auto",
     ) -> EmbeddingTable:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,14 @@ from tripletlib.datasets import write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
-from tripletlib.runtime import Progress, atomic_write, choose_device, from_repository, run_folder
+from tripletlib.runtime import (
+    AnyPath,
+    Progress,
+    atomic_write,
+    choose_device,
+    from_repository,
+    run_folder,
+)
 
 SHIPPED_IDENTITIES, SHIPPED_SEED = 160, 1  # half of them are queries; the training had seed 0
 SHOWN_SIZE = (128, 64)  # pixels; larger than some networks take, so that a reader sees something
@@ -66,7 +72,7 @@ class Retrieval:
 
 
 def open_retrieval(
-    trained_with: str | PathLike[str] = "",
+    trained_with: AnyPath = "",
     checkpoint_step: int = 0,
     tta: TestTimeAugmentation = "none",
     progress: Progress = "auto",
@@ -143,7 +149,7 @@ def _shipped_experiment(
     )
 
 
-def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
+def load_pretrained(file: AnyPath = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:
     """Makes a LuNet in evaluation mode of the weights and the description in a safetensors file.
 
     Raises:
@@ -173,7 +179,7 @@ def load_pretrained(file: str | PathLike[str] = WEIGHTS) -> tuple[LuNet, dict[st
     return model.eval(), description
 
 
-def save_pretrained(model: LuNet, description: dict[str, Any], file: str | PathLike[str]) -> Path:
+def save_pretrained(model: LuNet, description: dict[str, Any], file: AnyPath) -> Path:
     """Writes weights in half precision, running statistics as they are, and a hash beside them.
 
     The description has the `embedding_dim`, `width`, `image_size` and `original` of the network,

@@ -1,13 +1,12 @@
 """What a parameter file of notebook 03 may say: the settings of one experiment, and its readers."""
 
 from collections.abc import Mapping
-from os import PathLike
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from tripletlib.embedding import TestTimeAugmentation
-from tripletlib.runtime import ParameterError, run_folder, runs_root
+from tripletlib.runtime import AnyPath, ParameterError, run_folder, runs_root
 from tripletlib.training import (
     MAXIMUM_STEPS,
     Real,
@@ -97,7 +96,7 @@ class ExperimentSettings(TrainingSettings):
         return self
 
     @classmethod
-    def from_file(cls, file: str | PathLike[str]) -> Self:
+    def from_file(cls, file: AnyPath) -> Self:
         """Reads a parameter file of notebook 03, or the `config.yaml` of a run.
 
         Args:

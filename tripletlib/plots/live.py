@@ -18,7 +18,7 @@ from tripletlib.embedding import embed
 from tripletlib.losses import Margin
 from tripletlib.plots.style import TEN_COLOURS
 from tripletlib.plots.training import draw_embedding, draw_history
-from tripletlib.runtime import explained_writing, in_live_notebook
+from tripletlib.runtime import AnyPath, explained_writing, from_repository, in_live_notebook
 from tripletlib.training import EpochReport
 
 NEIGHBOURS = 5  # k of the k-NN classifier
@@ -38,11 +38,12 @@ class EmbeddingFilm:
     """
 
     def __init__(
-        self, held_out: LabelledImages, reference: LabelledImages, run_folder: Path
+        self, held_out: LabelledImages, reference: LabelledImages, run_folder: AnyPath
     ) -> None:
         self.held_out, self.reference = held_out, reference
         self.points: list[np.ndarray] = []
         self.accuracies: list[float] = []
+        run_folder = from_repository(run_folder)
         self._folder = run_folder / "scatter"
         self._folder.mkdir(parents=True, exist_ok=True)
         for earlier in self._folder.glob("epoch_*.png"):

@@ -20,6 +20,7 @@ from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
 from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_picture
 from tripletlib.reranking import k_reciprocal
+from tripletlib.runtime import AnyPath, from_repository
 
 Protocol = Literal["market1501", "original"]
 PROTOCOLS: dict[Protocol, str] = {
@@ -99,7 +100,7 @@ def draw_before_after(
 def save_ranking_pictures(
     retrieval: Retrieval,
     distances: Mapping[str, np.ndarray],
-    folder: Path,
+    folder: AnyPath,
     n_query: int,
     top_k: int = 10,
     protocol: Protocol = "market1501",
@@ -113,6 +114,7 @@ def save_ranking_pictures(
     Source:
         The original project's `viz_ranking`.
     """
+    folder = from_repository(folder)
     folder.mkdir(parents=True, exist_ok=True)
     queries = len(retrieval.query)
     chosen = np.random.default_rng(seed).choice(queries, min(n_query, queries), replace=False)

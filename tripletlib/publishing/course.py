@@ -21,7 +21,7 @@ from nbgrader import preprocessors as steps
 from PIL import Image
 
 from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks, table
-from tripletlib.runtime import REPOSITORY
+from tripletlib.runtime import REPOSITORY, from_repository
 
 EXERCISES = NOTEBOOKS / "exercises"
 SOURCES = EXERCISES / "source"
@@ -200,7 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tripletlib course",
         description="Build the exercise sheets and the lessons for a course.",
     )
-    parser.add_argument("--output", type=Path, default=COURSE, help="the folder to write to")
+    parser.add_argument(
+        "--output", type=from_repository, default=COURSE, help="the folder to write to"
+    )
     parser.add_argument("--commit", action="store_true", help="renew what lies in git as well")
     options = parser.parse_args(arguments)
     start = time.perf_counter()

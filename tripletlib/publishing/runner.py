@@ -22,8 +22,15 @@ from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from tripletlib.experiments import Experiment
-from tripletlib.runtime import HEADLINES, REPOSITORY, ParameterError, runs_root
-from tripletlib.training import no_such_parameter, read_parameter_file, spelled
+from tripletlib.runtime import (
+    HEADLINES,
+    REPOSITORY,
+    AnyPath,
+    ParameterError,
+    from_repository,
+    runs_root,
+)
+from tripletlib.training import find_parameter_file, no_such_parameter, read_parameter_file, spelled
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The kernel's note that it talks unencrypted over loopback would stand between the progress lines.
@@ -40,12 +47,12 @@ class Outcome:
     headlines: Mapping[str, str]  # what `show_headlines` displayed
 
 
-def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+def find_notebooks(folder: AnyPath = NOTEBOOKS) -> list[Path]:
     """The notebooks of a folder in the order of their numbers."""
-    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    return sorted(from_repository(folder).glob("[0-9][0-9]_*.ipynb"))
 
 
-def read_parameters(file: Path, folder: Path = NOTEBOOKS) -> tuple[Path, dict[str, Any]]:
+def read_parameters(file: AnyPath, folder: AnyPath = NOTEBOOKS) -> tuple[Path, dict[str, Any]]:
     """Reads a parameter file and finds the notebook that its number names.
 
     Args:
@@ -59,6 +66,7 @@ def read_parameters(file: Path, folder: Path = NOTEBOOKS) -> tuple[Path, dict[st
         ParameterError: no such file or notebook, or a parameter is missing, unknown or of another
             kind; one line says which.
     """
+    file = find_parameter_file(file)
     parameters = read_parameter_file(file)
     notebook = next((p for p in find_notebooks(folder) if p.name[:3] == file.name[:3]), None)
     if notebook is None:
@@ -87,7 +95,11 @@ def _problem(name: str, value: object, known: Mapping[str, Any]) -> str:
 
 
 def execute(
-    notebook: Path, output: Path, parameters: Mapping[str, Any] | None = None, *, echo: bool = False
+    notebook: AnyPath,
+    output: AnyPath,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    echo: bool = False,
 ) -> Outcome:
     """Executes one notebook and writes an HTML page beside the result.
 
@@ -100,6 +112,7 @@ def execute(
     Returns:
         The `Outcome`; an error is in it, not raised.
     """
+    notebook, output = from_repository(notebook), from_repository(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     start, error, headlines = time.perf_counter(), None, {}
     try:
@@ -179,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("refresh", help="renew the committed outputs")
     run = commands.add_parser("run", help="execute all into runs/default/, or one experiment")
-    run.add_argument("--params", type=Path, help="a file of notebooks/params/")
+    run.add_argument("--params", type=find_parameter_file, help="a file of notebooks/params/")
     options = parser.parse_args(arguments)
     # Inherited from a JupyterLab, it would make the kernels believe that somebody is watching.
     os.environ.pop("JPY_SESSION_NAME", None)

@@ -14,7 +14,7 @@ from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 
 from tripletlib.publishing.runner import find_notebooks
-from tripletlib.runtime import REPOSITORY
+from tripletlib.runtime import REPOSITORY, from_repository
 
 TEMPLATES = Path(__file__).parent
 TEMPLATE = "deck"
@@ -85,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tripletlib slides", description="Make a deck of slides of each lesson."
     )
-    parser.add_argument("--output", type=Path, default=SLIDES, help="the folder to write to")
+    parser.add_argument(
+        "--output", type=from_repository, default=SLIDES, help="the folder to write to"
+    )
     print(*write_decks(parser.parse_args(arguments).output), sep="\n")
     return 0

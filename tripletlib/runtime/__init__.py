@@ -26,6 +26,7 @@ from tripletlib.runtime.launching import (
 from tripletlib.runtime.optional import optional_package
 from tripletlib.runtime.paths import (
     REPOSITORY,
+    AnyPath,
     ParameterError,
     data_root,
     from_repository,
@@ -39,6 +40,7 @@ from tripletlib.runtime.stopping import StopRequest
 __all__ = [
     "HEADLINES",
     "REPOSITORY",
+    "AnyPath",
     "ParameterError",
     "Processes",
     "ProcessesFailed",

@@ -8,10 +8,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from os import PathLike
 from pathlib import Path
 
-from tripletlib.runtime.paths import from_repository
+from tripletlib.runtime.paths import AnyPath, from_repository
 
 _ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
 _CURES = {
@@ -25,7 +24,7 @@ _CURES = {
 
 
 @contextmanager
-def atomic_write(path: str | PathLike[str], sync: bool = False) -> Iterator[Path]:
+def atomic_write(path: AnyPath, sync: bool = False) -> Iterator[Path]:
     """Writes a file or a folder under a temporary name and renames it when it is whole.
 
     Whoever reads `path` sees what was there before or all of the new content. Several processes may
@@ -60,7 +59,7 @@ def atomic_write(path: str | PathLike[str], sync: bool = False) -> Iterator[Path
 
 @contextmanager
 def explained_writing(
-    path: str | PathLike[str],
+    path: AnyPath,
     way_out: str = "name another runs folder with TRIPLETLIB_RUNS, then go on with resume=True",
 ) -> Iterator[None]:
     """Wraps the writing of a run's file: an OSError inside names the file and the way out."""
@@ -74,7 +73,7 @@ def explained_writing(
         raise OSError(error.errno, message, str(path)) from error
 
 
-def explained_data_writing(path: str | PathLike[str]) -> AbstractContextManager[None]:
+def explained_data_writing(path: AnyPath) -> AbstractContextManager[None]:
     """The same for a file or folder of a data set that is made here."""
     return explained_writing(
         path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
@@ -82,7 +81,7 @@ def explained_data_writing(path: str | PathLike[str]) -> AbstractContextManager[
 
 
 @contextmanager
-def exclusive_lock(path: str | PathLike[str]) -> Iterator[bool]:
+def exclusive_lock(path: AnyPath) -> Iterator[bool]:
     """Locks a folder, or a file made when missing, until the `with` block or the process ends.
 
     On Linux a file's lock also holds between the machines that share a network folder.

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+AnyPath = str | PathLike[str]
 
 
 class ParameterError(ValueError):
@@ -21,7 +22,7 @@ class ParameterError(ValueError):
         return [f"error: {self}"]  # IPython shows this in place of the frames
 
 
-def from_repository(path: str | PathLike[str]) -> Path:
+def from_repository(path: AnyPath) -> Path:
     """The path with `~` expanded; a relative one is meant from the repository."""
     return REPOSITORY / Path(path).expanduser()  # an absolute path stays what it is
 

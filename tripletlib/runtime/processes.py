@@ -10,12 +10,13 @@ import pickle
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from os import PathLike
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from tripletlib.runtime.paths import AnyPath
 
 T = TypeVar("T")
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -105,12 +106,12 @@ class Processes:
             self.from_all(partial(act, my_turn))
         return values[0]
 
-    def note_begun(self, run_folder: str | PathLike[str]) -> None:
+    def note_begun(self, run_folder: AnyPath) -> None:
         """Remembers, also for processes that torchrun starts again, that a run has begun."""
         if self._store is not None:
             self._store.set(str(run_folder), self._session)
 
-    def begun_before(self, run_folder: str | PathLike[str]) -> bool:
+    def begun_before(self, run_folder: AnyPath) -> bool:
         """Whether processes that died since, of the same torchrun, had begun the run."""
         store, key = self._store, str(run_folder)
         return store is not None and store.check([key]) and store.get(key) != self._session.encode()

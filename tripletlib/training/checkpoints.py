@@ -4,13 +4,12 @@ import logging
 import re
 import zipfile
 from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tripletlib.runtime import atomic_write, explained_writing, from_repository
+from tripletlib.runtime import AnyPath, atomic_write, explained_writing, from_repository
 
 _LOG = logging.getLogger("tripletlib")
 _KINDS = {"step": int, "model": dict, "settings": dict}  # what every checkpoint holds
@@ -49,7 +48,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dict[str, Any]:
+def load_checkpoint(folder: AnyPath, step: int | None = None) -> dict[str, Any]:
     """Reads what one checkpoint holds and its `step`, by default of the newest that is whole.
 
     Only tensors and plain values are read (`weights_only=True`): a file from a stranger can hold
@@ -80,14 +79,14 @@ def load_checkpoint(folder: str | PathLike[str], step: int | None = None) -> dic
     raise CheckpointError(f"no usable checkpoint in {folder}; train first, or check the run's name")
 
 
-def checkpoint_steps(folder: str | PathLike[str]) -> list[int]:
+def checkpoint_steps(folder: AnyPath) -> list[int]:
     """Steps of a folder's checkpoint files, ascending; copies and other names are none of them."""
     files = from_repository(folder).glob("step_*.pt")
     named = ((_NAME.fullmatch(file.name), file) for file in files)
     return sorted(int(name[1]) for name, file in named if name and file.is_file())
 
 
-def checkpoint_file(folder: str | PathLike[str], step: int) -> Path:
+def checkpoint_file(folder: AnyPath, step: int) -> Path:
     """The file of one step."""
     return from_repository(folder) / f"step_{step:08d}.pt"
 

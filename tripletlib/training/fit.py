@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from tripletlib.losses import Margin
 from tripletlib.runtime import (
+    AnyPath,
     Progress,
     StopRequest,
     current_processes,
@@ -130,7 +130,7 @@ def fit(
     images: np.ndarray,
     labels: np.ndarray,
     settings: TrainingSettings,
-    run_folder: str | PathLike[str] | None = None,
+    run_folder: AnyPath | None = None,
     callbacks: Sequence[Callable[[EpochReport], None]] = (),
     progress: Progress = "auto",
     checkpoint_every: int | None = None,

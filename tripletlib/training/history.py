@@ -1,7 +1,6 @@
 """What training writes down: every step in a CSV file, and the same for TensorBoard."""
 
 import csv
-from os import PathLike
 from typing import Any, Self, TextIO
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.runtime import (
+    AnyPath,
     atomic_write,
     explained_writing,
     from_repository,
@@ -52,9 +52,7 @@ class History:
 
     detail_every = 10  # steps between two rows with percentiles
 
-    def __init__(
-        self, folder: str | PathLike[str] | None = None, rows: Tensor | None = None
-    ) -> None:
+    def __init__(self, folder: AnyPath | None = None, rows: Tensor | None = None) -> None:
         self._rows: list[list[float]] = [] if rows is None else rows.tolist()
         self._file: TextIO | None = None
         self._board: Any = None
@@ -86,7 +84,7 @@ class History:
             self._file = self._path.open("a", 1, newline="", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | PathLike[str]) -> Self:
+    def load(cls, folder: AnyPath) -> Self:
         """Reads `history.csv` of a run folder, also while another process trains there.
 
         Raises:

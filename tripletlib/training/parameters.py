@@ -4,13 +4,13 @@ import difflib
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
-from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tripletlib.runtime import REPOSITORY, ParameterError, from_repository
+from tripletlib.runtime import REPOSITORY, AnyPath, ParameterError, from_repository
 
 PARAMETER_FILES = REPOSITORY / "notebooks" / "params"
 _TAG = "tag:yaml.org,2002:"
@@ -130,12 +130,17 @@ class _StrictLoader(yaml.SafeLoader):
 _StrictLoader.add_constructor(_TAG + "timestamp", lambda _, node: _Date(node.value))
 
 
-def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
+def find_parameter_file(file: AnyPath) -> Path:
+    """The file of that name in `notebooks/params/`, or else the path, see `from_repository`."""
+    named = PARAMETER_FILES / file
+    return named if named.is_file() else from_repository(file)
+
+
+def read_parameter_file(file: AnyPath) -> dict[str, Any]:
     """Reads a parameter file, or the experiment that a run's `config.yaml` records.
 
     Args:
-        file: YAML, lines of the form `parameter: value`; its name in `notebooks/params/` or a path,
-            relative ones from the repository.
+        file: YAML, lines of the form `parameter: value`; see `find_parameter_file`.
 
     Returns:
         The parameters as YAML understands them; none is null, a date, NaN or infinite.
@@ -143,8 +148,7 @@ def read_parameter_file(file: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         ParameterError: the file is missing or unreadable, or says something that it may not mean.
     """
-    path = PARAMETER_FILES / file
-    path = path if path.is_file() else from_repository(file)
+    path = find_parameter_file(file)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ParameterError("it is no file")

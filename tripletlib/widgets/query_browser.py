@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tripletlib.experiments import Retrieval
+from tripletlib.runtime import AnyPath, from_repository
 from tripletlib.widgets.cards import (
     CURVE_LEGEND,
     LEGEND,
@@ -63,13 +64,13 @@ class QueryBrowser(NotebookWidget):
     def __init__(
         self,
         retrieval: Retrieval,
-        folder: Path,
+        folder: AnyPath,
         query: Picture = FIRST_QUERY,
         options: Options = DEFAULTS,
     ) -> None:
         super().__init__(_SENTENCE)
         self.state = BrowserState(retrieval, query, options)
-        self._folder, self._cards = folder, CardMaker(self.state)
+        self._folder, self._cards = from_repository(folder), CardMaker(self.state)
         self.queries = QueryList(self.state, self._cards, self, self._look_up)
         choose = self.guarded(lambda key: self._look_up(picture_of(key)))
         self.results = _part("results", PictureGrid("ranked gallery", choose))

@@ -6,7 +6,6 @@ picture, raises its error and changes nothing.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +25,7 @@ from tripletlib.evaluation import (
 )
 from tripletlib.experiments import Retrieval
 from tripletlib.reranking import NeighbourIndex
-from tripletlib.runtime import atomic_write
+from tripletlib.runtime import AnyPath, atomic_write
 
 QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
 K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with larger ones
@@ -207,7 +206,7 @@ class BrowserState:
         table = self._table(picture)
         return int(table.pids[picture.index]), int(table.camids[picture.index])
 
-    def save_ranking(self, file: Path) -> None:
+    def save_ranking(self, file: AnyPath) -> None:
         """Writes the gallery in the order that is seen, nearest first, as CSV.
 
         The columns are rank (empty for junk), distance (re-ranked, the final one), verdict, pid,
