@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,10 +166,13 @@ def test_a_table_of_other_weights_settings_or_step_is_made_anew(embedded):
     assert table(ours.replace(precision="bfloat16")).precision == "bfloat16"
     assert table().tta == "flip"
     assert len(embedded) == 5
+    replace(table(), pids=first.pids + 1).save(ours.folder / "embeddings" / "query.npz")
+    np.testing.assert_array_equal(table().pids, first.pids)
+    assert len(embedded) == 6
     with torch.no_grad():
         next(model.parameters()).add_(0.1)
     assert table().weights != first.weights
-    assert len(embedded) == 6
+    assert len(embedded) == 7
 
 
 def test_a_network_that_learnt_by_cosines_is_ranked_by_them():

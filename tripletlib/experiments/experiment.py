@@ -247,12 +247,15 @@ class Experiment(ExperimentSettings):
         if self.metric == "cosine":  # see `embed`
             made_by["precision"] += ", rows of length 1"
         saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
-        if saved is not None:
+        labels = {"pids": split.pids, "camids": split.camids}
+        if saved is not None and all(
+            np.array_equal(getattr(saved, name), values) for name, values in labels.items()
+        ):
             return saved
         mine = split.images[processes.share(len(split))]
         none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
         parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
-        labels = split.pids, split.camids, np.array(paths)
-        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
+        made_by |= {"paths": np.array(paths), "step": step, "content": content}
+        table = EmbeddingTable(np.concatenate(parts), **labels, **made_by)
         processes.from_first(lambda: table.save(file))
         return table

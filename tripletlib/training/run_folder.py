@@ -124,7 +124,7 @@ class RunKeeper:
                 self._held.enter_context(exclusive_lock(file))
                 file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         except BlockingIOError:
-            holder = file.read_text(encoding="utf-8") or "another process"
+            holder = file.read_text(encoding="utf-8", errors="replace") or "another process"
             raise CheckpointError(
                 f"the run in {file.parent} is being written by {holder}; wait for its end, stop "
                 "it, or choose another run name"
