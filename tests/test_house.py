@@ -105,6 +105,13 @@ def test_notebooks_come_in_by_doors_and_kernel_files():
     assert 8 <= len(ours) <= 13
 
 
+def test_what_is_named_slow_is_there():
+    for named in (REPOSITORY / "tests" / "slow_tests.txt").read_text(encoding="utf-8").split():
+        file, _, test = named.partition("::")
+        assert (REPOSITORY / file).exists(), named
+        assert not test or f"def {test}(" in (REPOSITORY / file).read_text(encoding="utf-8"), named
+
+
 def test_losses_and_scores_load_neither_pictures_nor_training_nor_jupyter():
     code = "import sys, tripletlib.evaluation, tripletlib.losses; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
