@@ -1,8 +1,10 @@
 """A finished run's scores are those of its embeddings, and they reach the disk."""
 
 import csv
+import errno
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy.spatial.distance import cdist
@@ -86,6 +88,22 @@ def test_what_is_wrong_is_said_in_one_line(file, capsys):
     assert "no usable checkpoint" in capsys.readouterr().err
     assert score([str(file.with_name("03_missing.yaml"))]) == 2
     assert "03_missing.yaml" in capsys.readouterr().err
+
+
+def test_scores_are_written_whole_or_not_at_all(trained, monkeypatch):
+    scores = list(score_run(trained, progress="off"))
+    file = write_scores(scores, str(trained.folder))
+    whole = file.read_bytes()
+
+    def write_half(_, path, **options):
+        path.write_bytes(whole[:20])
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", write_half)
+    with pytest.raises(OSError, match=r"free disk space.*scores\.csv"):
+        write_scores(scores, trained.folder)
+    assert file.read_bytes() == whole
+    assert [left.name for left in trained.folder.glob("*scores*")] == ["scores.csv"]
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(trained, monkeypatch):
