@@ -19,12 +19,6 @@ from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
 
 
-@pytest.fixture(autouse=True)
-def roots(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def trained():
     ours = Experiment(**TINY)

@@ -28,12 +28,6 @@ from tripletlib.training.history import History
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
 
 
-@pytest.fixture(autouse=True)
-def roots(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def write(tmp_path):
     def write(**changed):

@@ -174,12 +174,6 @@ SEEN_IN_THE_FILE_ONLY = (
 )
 
 
-@pytest.fixture(autouse=True)
-def roots(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def write(tmp_path):
     def write(text):

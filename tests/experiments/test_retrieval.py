@@ -30,12 +30,6 @@ from tripletlib.training.checkpoints import CheckpointError
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
 
 
-@pytest.fixture(autouse=True)
-def roots(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRIPLETLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def trained(tmp_path):
     """A parameter file whose run has checkpoints of steps 4 and 6."""
