@@ -247,15 +247,16 @@ class Experiment(ExperimentSettings):
         if self.metric == "cosine":  # see `embed`
             made_by["precision"] += ", rows of length 1"
         saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
-        labels = {"pids": split.pids, "camids": split.camids}
-        if saved is not None and all(
-            np.array_equal(getattr(saved, name), values) for name, values in labels.items()
+        if (
+            saved is not None
+            and np.array_equal(saved.pids, split.pids)
+            and np.array_equal(saved.camids, split.camids)
         ):
             return saved
         mine = split.images[processes.share(len(split))]
         none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
         parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
-        made_by |= {"paths": np.array(paths), "step": step, "content": content}
-        table = EmbeddingTable(np.concatenate(parts), **labels, **made_by)
+        labels = split.pids, split.camids, np.array(paths)
+        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
         processes.from_first(lambda: table.save(file))
         return table
