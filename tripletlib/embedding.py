@@ -261,7 +261,7 @@ class EmbeddingTable:
         """
         path = from_repository(file)
         if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is no file, but an embedding table is one")
+            raise ValueError(f"{path} is no file, but an embedding table is one; move it away")
         # np.load, given a path, would leave the file open when it cannot read it.
         with path.open("rb") as stream:
             try:

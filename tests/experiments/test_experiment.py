@@ -367,8 +367,9 @@ def test_a_run_to_start_from_that_cannot_be_used_is_named():
     narrow = Experiment(**TINY)
     narrow.train(narrow.make_model(), training, progress="off")
     wide = Experiment(**TINY | {"run_name": "wide", "width": 0.06, "start_from": "tiny"})
-    with pytest.raises(CheckpointError, match=r"tiny.*holds another network"):
+    with pytest.raises(CheckpointError, match=r"tiny.*holds another network") as caught:
         wide.train(wide.make_model(), training, progress="off")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_an_embedding_that_fails_does_not_cost_a_finished_training(monkeypatch):

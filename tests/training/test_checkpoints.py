@@ -103,6 +103,8 @@ def test_a_missing_step_lists_those_there(tmp_path):
         load_checkpoint(tmp_path, 11)
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
         load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"step_00000010\.pt is no folder; move it away"):
+        load_checkpoint(checkpoint_file(tmp_path, 10))
 
 
 class RunsCode:

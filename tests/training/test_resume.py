@@ -416,17 +416,20 @@ def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path):
     [
         ({"settings": {"steps": "many", "model": [1]}}, "does not say on which pictures|layers"),
         ({"settings": {}}, "does not say on which pictures|layers"),
-        ({"history": torch.zeros(3, 2)}, r"its log has the shape \[3, 2\]"),
+        ({"history": torch.zeros(3, 2)}, r"its log, of the shape \[3, 2\], is not of these steps"),
+        ({"history": torch.full((10, 20), torch.nan)}, "does not fit this training .*these steps"),
         ({"history": "lost"}, "does not fit this training"),
         ({"optimizer": {"state": {}}}, "does not fit this training"),
+        ({"model": {}}, "does not fit this training .*Missing key"),
     ],
 )
 def test_a_checkpoint_with_odd_parts_is_named(tmp_path, settings_or_log, said):
     train(tmp_path, steps=10)
     file = checkpoint_file(tmp_path / "checkpoints", 10)
     torch.save(torch.load(file, weights_only=True) | settings_or_log, file)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=said) as caught:
         train(tmp_path, steps=10)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_scores_of_an_earlier_run_do_not_stay(tmp_path):

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -173,7 +174,10 @@ class Experiment(ExperimentSettings):
         try:
             model.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{folder} holds another network: {error}") from error
+            raise CheckpointError(
+                f"{folder} holds another network: {shorten(str(error), 300)}; use the settings in "
+                "the run's config.yaml"
+            ) from error
         return step
 
     def _check_data(self, data: object) -> None:

@@ -27,6 +27,7 @@ from tripletlib.runtime.optional import optional_package
 from tripletlib.runtime.paths import (
     REPOSITORY,
     AnyPath,
+    OneLineError,
     ParameterError,
     data_root,
     from_repository,
@@ -41,6 +42,7 @@ __all__ = [
     "HEADLINES",
     "REPOSITORY",
     "AnyPath",
+    "OneLineError",
     "ParameterError",
     "Processes",
     "ProcessesFailed",

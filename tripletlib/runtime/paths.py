@@ -12,14 +12,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 AnyPath = str | PathLike[str]
 
 
-class ParameterError(ValueError):
-    """A parameter that cannot be used; one line names it, its value and what to write instead."""
+class OneLineError(Exception):
+    """What a user can mend: told in one line, in a notebook too."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())
 
     def _render_traceback_(self) -> list[str]:
         return [f"error: {self}"]  # IPython shows this in place of the frames
+
+
+class ParameterError(OneLineError, ValueError):
+    """A parameter that cannot be used; one line names it, its value and what to write instead."""
 
 
 def from_repository(path: AnyPath) -> Path:

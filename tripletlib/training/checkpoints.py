@@ -9,18 +9,21 @@ from typing import Any
 
 import torch
 
-from tripletlib.runtime import AnyPath, atomic_write, explained_writing, from_repository
+from tripletlib.runtime import (
+    AnyPath,
+    OneLineError,
+    atomic_write,
+    explained_writing,
+    from_repository,
+)
 
 _LOG = logging.getLogger("tripletlib")
 _KINDS = {"step": int, "model": dict, "settings": dict}  # what every checkpoint holds
 _NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})\.pt")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OneLineError, RuntimeError):
     """A run cannot be written, read or gone on with; the message names the file and the way out."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"error: {self}"]  # IPython shows this in place of the frames
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
@@ -76,6 +79,8 @@ def load_checkpoint(folder: AnyPath, step: int | None = None) -> dict[str, Any]:
             f"none of the {len(steps)} checkpoints in {folder} can be used; begin anew with "
             "resume: false, which replaces them, or name another run"
         )
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; move it away, or name another run")
     raise CheckpointError(f"no usable checkpoint in {folder}; train first, or check the run's name")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -70,14 +71,15 @@ class RunKeeper:
             return None
         try:
             self.trainer.load_state_dict(state)
-            if state["history"].shape != (state["step"], len(COLUMNS)):
-                raise ValueError(f"its log has the shape {list(state['history'].shape)}")
-            return state["history"]
+            log, steps = state["history"], range(1, state["step"] + 1)
+            if log.shape != (len(steps), len(COLUMNS)) or log[:, 0].tolist() != [*steps]:
+                raise ValueError(f"its log, of the shape {list(log.shape)}, is not of these steps")
+            return log
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             file = checkpoint_file(run_folder / "checkpoints", state["step"])
+            reason = shorten(f"{type(error).__name__}: {error}", 300)
             raise CheckpointError(
-                f"{file} does not fit this training ({type(error).__name__}: {error}); begin anew "
-                "with resume: false"
+                f"{file} does not fit this training ({reason}); begin anew with resume: false"
             ) from error
 
     def _open(self, run_folder: Path) -> dict[str, Any] | None:
