@@ -124,7 +124,6 @@ class ExperimentSettings(TrainingSettings):
         Raises:
             ParameterError: a value cannot be used, or there is no such parameter.
         """
-        later = any(isinstance(value, cls) for value in names.values())
         plain = bool | int | float | str | list | dict | None
         later = any(isinstance(value, cls) for value in names.values())
         own = {name for name in names if later or name.startswith("_") or name in ("In", "Out")}
