@@ -31,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.function is None:
         parser.print_help()
         return 2
-    status = resolve_name(f"tripletlib.{options.function}")(rest)
+    try:
+        command = resolve_name(f"tripletlib.{options.function}")
+    except (Exception, SystemExit) as error:  # of a package that is absent or broken
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: a package cannot be used ({reason}); see tripletlib doctor", file=sys.stderr)
+        return 2
+    status = command(rest)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
         import_module("tripletlib.runtime").end_at_once(status)
     return status

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tripletlib.__main__ import main
 from tripletlib.runtime import in_live_notebook, optional_package
 from tripletlib.training import History
 
@@ -67,3 +68,15 @@ def test_without_psutil_a_front_ends_kernel_counts_as_live(break_package, monkey
     monkeypatch.setitem(sys.modules, "ipykernel", object())
     break_package("psutil", "OSError")
     assert in_live_notebook()
+
+
+@pytest.mark.parametrize("raised", WAYS)
+def test_a_command_without_its_package_says_so_in_one_line(
+    break_package, monkeypatch, capsys, raised
+):
+    break_package("nbgrader", raised)
+    monkeypatch.delitem(sys.modules, "tripletlib.publishing.course", raising=False)
+    assert main(["course"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: a package cannot be used ({raised}: ")
+    assert "another NumPy" in line
