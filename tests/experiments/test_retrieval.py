@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_experiment import TINY
 
+from tripletlib.datasets import from_pictures
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiments import retrieval
 from tripletlib.experiments import retrieval as pretrained
@@ -150,6 +152,29 @@ def test_a_new_picture_is_embedded_as_the_others_were(trained):
     np.testing.assert_allclose(embeddings, opened.query.embeddings[:3], rtol=1e-4, atol=1e-5)
     one_view = opened.embed(data.query.images[:3], tta="none")  # the run's own are two
     assert np.abs(one_view - embeddings).max() > 1e-4
+
+
+def test_pictures_without_labels_are_embedded_and_noticed_when_they_change(trained, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate(("red", "lime", "blue", "white")):
+        Image.new("RGB", (30 + number, 70), colour).save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_bytes(b"half a picture")
+    for trained_with in (str(trained), ""):
+        opened = open_retrieval(trained_with, progress="off", pictures_root=folder)
+        assert (opened.labelled, len(opened.query)) == (False, 0)
+        assert opened.gallery.paths.tolist() == ["0.png", "1.png", "2.png", "3.png"]
+        assert opened.gallery_images.shape == (4, 3, 128, 64)
+        pictures = from_pictures(folder, opened.image_size, skip_unreadable=True, progress="off")
+        expected = opened.embed(pictures.images)
+        np.testing.assert_allclose(opened.gallery.embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert not (tmp_path / "data" / "synthetic_shipped").exists()  # nobody is drawn for this
+    Image.new("RGB", (30, 70), "black").save(folder / "0.png")
+    changed = open_retrieval(progress="off", pictures_root=folder)
+    same = np.isclose(changed.gallery.embeddings, opened.gallery.embeddings, atol=1e-4).all(1)
+    assert same.tolist() == [False, True, True, True]
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        open_retrieval(progress="off", pictures_root=tmp_path / "elsewhere")
 
 
 def test_an_unknown_parameter_file_is_named():

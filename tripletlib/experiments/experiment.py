@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletlib.datasets import Market1501, ReidDataset, Split, from_folders, write_synthetic_market
+from tripletlib.datasets import (
+    Market1501,
+    Pictures,
+    ReidDataset,
+    Split,
+    from_folders,
+    write_synthetic_market,
+)
 from tripletlib.distances import unit_rows
 from tripletlib.embedding import (
     EmbeddingTable,
@@ -222,7 +229,7 @@ class Experiment(ExperimentSettings):
     def embedding_table(
         self,
         model: LuNet,
-        split: Split,
+        split: Pictures,
         root: AnyPath,
         step: int,
         progress: Progress = "auto",
@@ -234,7 +241,7 @@ class Experiment(ExperimentSettings):
 
         Args:
             model: the network as it was after `step`.
-            split: query or gallery.
+            split: query or gallery, or pictures without labels: their pids and camids are 0.
             root: the data set's folder; the table's paths are relative to it.
             step: training step of the weights.
             progress: see `fit`.
@@ -251,16 +258,18 @@ class Experiment(ExperimentSettings):
         if self.metric == "cosine":  # see `embed`
             made_by["precision"] += ", rows of length 1"
         saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
+        zeros = np.zeros(len(paths), np.int64)
+        pids, camids = (split.pids, split.camids) if isinstance(split, Split) else (zeros, zeros)
         if (
             saved is not None
-            and np.array_equal(saved.pids, split.pids)
-            and np.array_equal(saved.camids, split.camids)
+            and np.array_equal(saved.pids, pids)
+            and np.array_equal(saved.camids, camids)
         ):
             return saved
         mine = split.images[processes.share(len(split))]
         none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
         parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
-        labels = split.pids, split.camids, np.array(paths)
-        table = EmbeddingTable(np.concatenate(parts), *labels, step, **made_by, content=content)
+        columns = np.concatenate(parts), pids, camids, np.array(paths)
+        table = EmbeddingTable(*columns, step, **made_by, content=content)
         processes.from_first(lambda: table.save(file))
         return table

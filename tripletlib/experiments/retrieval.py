@@ -6,17 +6,17 @@ pedestrians that it has never seen, in the cameras that it knows.
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tripletlib.datasets import write_synthetic_market
+from tripletlib.datasets import from_pictures, write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
@@ -47,6 +47,9 @@ class Retrieval:
         gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
         image_size: `(H, W)` of the pictures that the network takes.
         embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
+        labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
+        identity_names: what pids stand for where they are no names themselves, see `ReidDataset`.
+        camera_names: the same of camids.
 
     Raises:
         ValueError: the tables are of two networks, or have another number of pictures.
@@ -59,6 +62,9 @@ class Retrieval:
     gallery_images: np.ndarray
     image_size: tuple[int, int]
     embed: Callable[[np.ndarray], np.ndarray]
+    labelled: bool = True
+    identity_names: Mapping[int, str] = field(default_factory=dict)
+    camera_names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.query.check_same_network(self.gallery)
@@ -70,12 +76,27 @@ class Retrieval:
                     "change meanwhile? Open it anew"
                 )
 
+    def person(self, pid: int) -> str:
+        """The name of an identity: its folder's where it has one, else its number."""
+        return self.identity_names.get(int(pid), str(pid))
+
+    def camera(self, camid: int) -> str:
+        """The name of a camera, or its number."""
+        return self.camera_names.get(int(camid), str(camid))
+
+    def without_labels(self) -> Self:
+        """The gallery as if nobody had said whom it shows: no queries, no verdicts, no scores."""
+        names = "embeddings", "pids", "camids", "paths"
+        none = replace(self.query, **{name: getattr(self.query, name)[:0] for name in names})
+        return replace(self, query=none, query_images=self.query_images[:0], labelled=False)
+
 
 def open_retrieval(
     trained_with: AnyPath = "",
     checkpoint_step: int = 0,
     tta: TestTimeAugmentation = "none",
     progress: Progress = "auto",
+    pictures_root: AnyPath | None = None,
 ) -> Retrieval:
     """Opens what a training left behind, or the model that ships.
 
@@ -87,6 +108,8 @@ def open_retrieval(
             name, mostly the newest. The model that ships has one only.
         tta: test-time augmentation of the model that ships, see `embed`; a run has its own.
         progress: see `fit`.
+        pictures_root: a folder of pictures without labels that are searched in place of the data
+            set, see `from_pictures`; files that cannot be read are named and left out.
 
     Returns:
         The `Retrieval`; embeddings that the run's folder has of this checkpoint are read there.
@@ -95,6 +118,39 @@ def open_retrieval(
         CheckpointError: the run has no usable checkpoint, or not the one asked for.
         ParameterError: there is no such run or parameter file, or it cannot be used.
     """
+    experiment, model, step, network = _open_network(trained_with, checkpoint_step, tta)
+    table = partial(experiment.embedding_table, model, step=step, progress=progress)
+    embed = partial(experiment.embed, model)
+    if pictures_root is not None:
+        size = experiment.image_size
+        pictures = from_pictures(pictures_root, size, skip_unreadable=True, progress=progress)
+        seen, shown = table(pictures, pictures.root), pictures.resized(SHOWN_SIZE)
+        name = f"{pictures.root.name}, {network}"
+        return Retrieval(name, seen, seen, shown, shown, size, embed).without_labels()
+    if not trained_with:
+        root, people = experiment.dataset_root, SHIPPED_IDENTITIES
+        write_synthetic_market(root, people, seed=SHIPPED_SEED, progress=progress, camera_seed=0)
+    data = experiment.open_dataset(progress)
+    synthetic = experiment.dataset == "synthetic" or not trained_with
+    kind = "drawn pedestrians (synthetic)" if synthetic else experiment.dataset_root
+    query, gallery = (table(split, data.root) for split in (data.query, data.gallery))
+    return Retrieval(
+        f"{kind}, {network}",
+        query,
+        gallery,
+        data.query.resized(SHOWN_SIZE),
+        data.gallery.resized(SHOWN_SIZE),
+        experiment.image_size,
+        embed,
+        identity_names=data.identity_names,
+        camera_names=data.camera_names,
+    )
+
+
+def _open_network(
+    trained_with: AnyPath, checkpoint_step: int, tta: TestTimeAugmentation
+) -> tuple[Experiment, LuNet, int, str]:
+    """A run's experiment, network, its step and its name; or those of the network that ships."""
     if trained_with:
         if str(trained_with).endswith((".yaml", ".yml")):
             experiment = Experiment.from_file(trained_with)
@@ -106,47 +162,20 @@ def open_retrieval(
             experiment = experiment.replace(checkpoint_step=checkpoint_step)
         model = experiment.make_model()
         step = experiment.load_weights(model)
-        synthetic = experiment.dataset == "synthetic"
-        kind = "drawn pedestrians (synthetic)" if synthetic else experiment.dataset_root
-        name = f"{kind}, LuNet after {step:,} steps"
+        name = f"LuNet after {step:,} steps"
     else:
         model, description = load_pretrained()
-        experiment, step = _shipped_experiment(description, tta, progress), description["step"]
-        name = "drawn pedestrians (synthetic), the LuNet that ships"
-    model.to(choose_device(experiment.device))
-    data = experiment.open_dataset(progress)
-    query, gallery = (
-        experiment.embedding_table(model, split, data.root, step, progress)
-        for split in (data.query, data.gallery)
-    )
-    return Retrieval(
-        name,
-        query,
-        gallery,
-        data.query.resized(SHOWN_SIZE),
-        data.gallery.resized(SHOWN_SIZE),
-        experiment.image_size,
-        embed=partial(experiment.embed, model),
-    )
-
-
-def _shipped_experiment(
-    description: dict[str, Any], tta: TestTimeAugmentation, progress: Progress
-) -> Experiment:
-    """Draws the people to be found; the run folder only keeps their embeddings."""
-    height, width = description["image_size"]
-    root, weights = "synthetic_shipped", _hash(WEIGHTS)[:8]
-    write_synthetic_market(
-        root, SHIPPED_IDENTITIES, seed=SHIPPED_SEED, progress=progress, camera_seed=0
-    )
-    return Experiment(
-        run_name=f"shipped/{weights}-{tta}",
-        dataset="market1501",
-        dataset_root=root,
-        image_height=height,
-        image_width=width,
-        tta=tta,
-    )
+        step, name = description["step"], "the LuNet that ships"
+        height, width = description["image_size"]
+        experiment = Experiment(  # its run folder only keeps embeddings
+            run_name=f"shipped/{_hash(WEIGHTS)[:8]}-{tta}",
+            dataset="market1501",
+            dataset_root="synthetic_shipped",
+            image_height=height,
+            image_width=width,
+            tta=tta,
+        )
+    return experiment, model.to(choose_device(experiment.device)), step, name
 
 
 def load_pretrained(file: AnyPath = WEIGHTS) -> tuple[LuNet, dict[str, Any]]:

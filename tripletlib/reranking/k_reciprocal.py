@@ -80,7 +80,8 @@ class NeighbourIndex:
     """The neighbours of all images, searched once; then any ranking with any parameters at once.
 
     Args:
-        query_embeddings: `[Q, D]`, see `k_reciprocal`, and so k1, k2 and lambda_value below.
+        query_embeddings: `[Q, D]`, see `k_reciprocal`, and so k1, k2 and lambda_value below; Q may
+            be 0 where only gallery or new images are looked up.
         gallery_embeddings: `[G, D]`.
         k_max: largest k1 that will be asked for, >= 1; k2 may be one more.
         device: where the neighbours are searched.
@@ -103,7 +104,7 @@ class NeighbourIndex:
     ) -> None:
         if k_max < 1:
             raise ValueError(f"k_max must be at least 1, got {k_max}")
-        query = _as_tensor("query_embeddings", query_embeddings)
+        query = _as_tensor("query_embeddings", query_embeddings, least=0)
         gallery = _as_tensor("gallery_embeddings", gallery_embeddings)
         if query.shape[1] != gallery.shape[1]:
             raise ValueError(
@@ -160,6 +161,9 @@ class NeighbourIndex:
         by default as many queries as give about a million distances, and at least 8.
         """
         self._check(k1, k2, lambda_value)
+        if not self.queries:
+            dim = self._neighbours.points.shape[1]
+            raise ValueError(f"query_embeddings must be [Q, D] with Q >= 1, got [0, {dim}]")
         if block is not None and block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
         block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
@@ -259,14 +263,16 @@ def _check_position(name: str, position: int, size: int) -> None:
         raise ValueError(f"{name} must be in 0 ... {size - 1}, got {position}")
 
 
-def _as_tensor(name: str, embeddings: Embeddings) -> Tensor:
+def _as_tensor(name: str, embeddings: Embeddings, least: int = 1) -> Tensor:
     if isinstance(embeddings, Tensor):
         tensor = embeddings.detach().to("cpu", torch.float32)
     else:
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, see below
             tensor = torch.from_numpy(np.array(embeddings, dtype=np.float32))
-    if tensor.ndim != 2 or not tensor.numel():
-        raise ValueError(f"{name} must be [N, D] with N, D >= 1, got {list(tensor.shape)}")
+    if tensor.ndim != 2 or len(tensor) < least or not tensor.shape[1]:
+        raise ValueError(
+            f"{name} must be [N, D] with N >= {least}, D >= 1, got {list(tensor.shape)}"
+        )
     finite = tensor.isfinite().all(1)
     if not finite.all():
         raise ValueError(
