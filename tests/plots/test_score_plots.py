@@ -124,3 +124,22 @@ def test_shares_are_in_percent(ax):
     ax.clear()
     plots.draw_precisions(ax, {"one": np.array([0.1, 0.9])}, "title")
     assert ax.xaxis.get_major_formatter()(0.5) == "50%"
+
+
+def test_a_set_in_which_nothing_is_right_can_be_drawn(ax):
+    nothing = np.full(3, np.nan)
+    plots.draw_precisions(ax, {"one": nothing}, "t")
+    assert ax.get_legend().get_texts()[0].get_text() == "one: no query has a right answer"
+    ax.clear()
+    plots.draw_distances(ax, np.zeros(0), np.array([1.0, 2]), "t")
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["right: 0 pairs", "wrong: 2 pairs"]
+    assert ax.patches[1].get_data().values.sum() == 0
+    ax.clear()
+    plots.draw_cmc(ax, {"one": nothing}, "t")
+    assert ax.get_ylim()[0] == 0
+
+
+def test_a_gallery_of_three_has_a_short_curve(ax):
+    plots.draw_cmc(ax, {"one": np.array([0.5, 0.5, 1.0])[:30]}, "t")
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]

@@ -29,7 +29,7 @@ def draw_cmc(ax: Axes, curves: Mapping[str, np.ndarray], title: str) -> None:
         ranks = np.arange(1, len(curve) + 1)
         label = f"{name}: rank-1 {curve[0]:.1%}"
         ax.plot(ranks, curve, line, color=colour, marker=marker, ms=5, markevery=0.1, label=label)
-    lowest = min(float(curve[0]) for curve in curves.values())
+    lowest = min(np.nan_to_num(float(curve[0])) for curve in curves.values())
     ax.set(title=title, xlabel="rank r", ylabel="queries with a right answer up to r")
     ax.set_ylim(max(0, lowest - 0.1), 1.02)
     ax.yaxis.set_major_formatter(_PERCENT)
@@ -41,11 +41,12 @@ def draw_precisions(ax: Axes, precisions: Mapping[str, np.ndarray], title: str) 
 
     NaN, a query without a right answer, is left out.
     """
-    edges, highest = np.linspace(0, 1, 21), 0
+    edges, highest = np.linspace(0, 1, 21), 1
     for (name, values), (colour, _, line) in zip(precisions.items(), SERIES, strict=False):
         known = values[~np.isnan(values)]
         counts, _ = np.histogram(known, edges)
-        label = f"{name}: mean {known.mean():.1%}"
+        mean = f"mean {known.mean():.1%}" if len(known) else "no query has a right answer"
+        label = f"{name}: {mean}"
         ax.stairs(counts, edges, color=colour, ls=line, lw=2, label=label)
         ax.stairs(counts, edges, color=colour, alpha=0.12, fill=True)
         highest = max(highest, int(counts.max()))
@@ -81,10 +82,11 @@ def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -
 
     `right` are distances of pairs that show one person, `wrong` of pairs that show two; any shape.
     """
-    edges = np.linspace(0, max(float(right.max()), float(wrong.max())), 61)
+    farthest = max(np.max(part, initial=0) for part in (right, wrong))
+    edges = np.linspace(0, farthest or 1, 61)
     for name, distances, hatch in (("right", right, None), ("wrong", wrong, "//")):
         _, colour, line, _ = VERDICT_STYLES[name]
-        density, _ = np.histogram(distances, edges, density=True)
+        density, _ = np.histogram(distances, edges, density=distances.size > 0)
         label = f"{name}: {distances.size:,} pairs"
         ax.stairs(density, edges, fill=True, fc=colour, ec=colour, alpha=0.2, hatch=hatch)
         ax.stairs(density, edges, color=colour, ls=line, lw=2, label=label)
