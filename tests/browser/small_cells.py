@@ -12,6 +12,8 @@ from tripletlib.widgets import QueryBrowser
 browser = QueryBrowser(open_retrieval(progress="off"), run_folder("browser"))
 browser"""
 
+PHOTOS = QUERY_BROWSER.replace('progress="off")', 'progress="off").without_labels()')
+
 
 def write_cell(source, file):
     """Writes a notebook with one cell."""

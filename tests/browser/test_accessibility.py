@@ -3,13 +3,15 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
-from small_cells import PLAYGROUND, QUERY_BROWSER
+from small_cells import PHOTOS, PLAYGROUND, QUERY_BROWSER
 
 
-@pytest.mark.parametrize("source", [PLAYGROUND, QUERY_BROWSER], ids=("playground", "browser"))
+@pytest.mark.parametrize(
+    "source", [PLAYGROUND, QUERY_BROWSER, PHOTOS], ids=("playground", "browser", "photos")
+)
 def test_axe_finds_nothing_serious(run_cell, source):
     page = run_cell(source).page
-    if source == QUERY_BROWSER:
+    if source != PLAYGROUND:
         page.locator(".browser-rerank input").check()
         expect(page.locator(".browser-results .picture-group")).to_have_count(2)
     found = Axe().run(page, context=".tripletlib-widget").response

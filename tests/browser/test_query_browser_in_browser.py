@@ -3,6 +3,7 @@
 import csv
 import re
 
+import nbformat
 import numpy as np
 import pytest
 from lab_driver import SECOND
@@ -47,11 +48,11 @@ class Library:
 
 
 class Widget:
-    """The parts of the query browser on the page."""
+    """The parts of one of the query browsers on the page."""
 
-    def __init__(self, page):
+    def __init__(self, page, number=0):
         self.page = page
-        self.root = page.locator(".browser")
+        self.root = page.locator(".browser").nth(number)
         self.results = self.part("results").locator(".picture-group")
         self.queries = self.part("queries").locator(".picture-card")
         self.message = self.root.locator(".message-line")
@@ -85,7 +86,23 @@ class Widget:
 
 
 @pytest.fixture
-def widget(open_notebook):
+def photos(tmp_path, lab_folder):
+    """A flat folder of 30 photos of one colour each, which notebook 05 is told to search in."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        colour = f"hsl({12 * number}, 60%, 50%)"
+        Image.new("RGB", (60, 130), colour).save(folder / f"holiday {number:02d}.jpg")
+    path = lab_folder / "notebooks" / "05_query_browser.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    assert "pictures_root = None" in cell.source
+    cell.source = cell.source.replace("pictures_root = None", f"pictures_root = {str(folder)!r}")
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def widget(open_notebook, photos):
     lab = open_notebook("05_query_browser.ipynb")
     lab.run_all(RUN_ALL)
     widget = Widget(lab.page)
@@ -106,6 +123,7 @@ def test_a_session_with_the_query_browser(widget, library, tmp_path, lab_folder)
     choose_in_the_map(widget)
     save(widget, lab_folder)
     narrow_window(widget)
+    search_in_photos_without_labels(widget)
 
 
 def sort_and_choose_a_query(widget, library):
@@ -242,3 +260,28 @@ def narrow_window(widget):
     }""")
     assert edges == 0, "pictures stick out of a narrow page"
     widget.screenshot("narrow")
+
+
+def search_in_photos_without_labels(widget):
+    photos = Widget(widget.page, number=1)
+    photos.root.scroll_into_view_if_needed()
+    expect(photos.root).to_contain_text("photos, the LuNet that ships")
+    expect(photos.root.locator(".legend")).to_contain_text("nobody has said whom these pictures")
+    expect(photos.queries).to_have_count(12)
+    expect(photos.cards()).to_have_count(TOP)
+    photos.queries.nth(4).click()
+    expect(photos.part("facts")).to_contain_text("holiday 04.jpg")
+    neighbours = photos.cards().evaluate_all("cards => cards.map(card => card.title)")
+    assert all(re.match(r"rank \d+, holiday \d\d\.jpg, distance", title) for title in neighbours)
+    photos.part("rerank").locator("input").check()
+    expect(photos.results).to_have_count(2)
+    expect(photos.cards(1).first).to_contain_text(re.compile("[▲▼=]"))
+    photos.cards(1).first.click()
+    expect(photos.part("facts")).not_to_contain_text("holiday 04.jpg")
+    for hidden in ("why-box", "curve-box", "show-junk", "filters"):
+        expect(photos.part(hidden)).to_be_hidden()
+    verdicts = ", ".join(f".verdict-{name}" for name in ("right", "wrong", "distractor", "junk"))
+    expect(photos.part("results").locator(verdicts)).to_have_count(0)
+    expect(photos.root).not_to_contain_text("average precision")
+    expect(photos.message.get_by_role("alert")).to_have_count(0)
+    widget.screenshot("photos_without_labels")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,10 +42,6 @@ def row():
     return np.arange(1.0, 1 + len(GALLERY))
 
 
-def shades(ranking):
-    return ranking.found[:, 0, 0, 0].tolist()
-
-
 @pytest.mark.parametrize(
     ("protocol", "right", "junk"),
     [("market1501", RIGHT_HONEST, JUNK_HONEST), ("original", RIGHT_KIND, JUNK_KIND)],
@@ -61,29 +59,42 @@ def test_an_unknown_protocol_is_refused(retrieval, row):
         plotting_ranking.rank(retrieval, 0, row, "kind")
 
 
+def draw(retrieval, row, index=0, **options):
+    """Query and answers of one row of pictures: their titles, captions and shades."""
+    figure = plotting_ranking.draw_before_after(
+        retrieval, index, {"before": np.tile(row, (3, 1))}, 4, **options
+    )
+    return [
+        (ax.get_title(), ax.get_xlabel(), ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes
+    ]
+
+
 def test_junk_is_left_out_and_the_next_place_moves_up(retrieval, row):
-    ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, name="before")
-    assert shades(ranking) == [2, 3, 4, 5]
-    assert ranking.verdicts == ["distractor", "right", "wrong", "right"]
-    assert ranking.captions[1] == "cam. 2\n4"
-    assert ranking.name == "before\nAP 50.0%"  # (1/2 + 2/4) / 2
+    query, *answers = draw(retrieval, row)
+    assert query[0] == "before\nAP 50.0%"  # (1/2 + 2/4) / 2
+    titles, captions, shades = zip(*answers, strict=True)
+    assert titles == ("⊘ 1", "✓ 2", "✗ 3", "✓ 4")
+    assert captions[1] == "cam. 2\n4"
+    assert shades == (2, 3, 4, 5)
 
 
 def test_junk_can_be_shown_without_a_rank(retrieval, row):
-    ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, show_junk=True)
-    assert shades(ranking) == [0, 1, 2, 3]
-    assert ranking.verdicts == ["junk", "junk", "distractor", "right"]
+    _, *answers = draw(retrieval, row, show_junk=True)
+    titles, _, shades = zip(*answers, strict=True)
+    assert titles == ("– junk", "– junk", "⊘ 1", "✓ 2")
+    assert shades == (0, 1, 2, 3)
 
 
 def test_the_originals_protocol_is_kinder(retrieval, row):
-    ranking = plotting_ranking.rank_pictures(retrieval, 0, row, 4, "original")
-    assert shades(ranking) == [0, 3, 4, 5]
-    assert ranking.verdicts == ["right", "right", "wrong", "right"]
-    assert ranking.name.endswith("AP 91.7%")  # (1/1 + 2/2 + 3/4) / 3
+    query, *answers = draw(retrieval, row, protocol="original")
+    titles, _, shades = zip(*answers, strict=True)
+    assert query[0] == "before\nAP 91.7%"  # (1/1 + 2/2 + 3/4) / 3
+    assert titles == ("✓ 1", "✓ 2", "✗ 3", "✓ 4")
+    assert shades == (0, 3, 4, 5)
 
 
 def test_a_query_that_nothing_answers_says_so(retrieval, row):
-    assert plotting_ranking.rank_pictures(retrieval, 2, row, 4).name.endswith("no right answer")
+    assert draw(retrieval, row, index=2)[0][0] == "before\nno right answer"
 
 
 def test_a_comparison_has_a_row_for_each_distance_and_names_the_protocol(retrieval):
@@ -98,6 +109,16 @@ def test_a_comparison_has_a_row_for_each_distance_and_names_the_protocol(retriev
         assert names == ["before", "after"]
         assert "query 0: person 1, camera 1" in figure.get_suptitle()
         assert sentence in figure.get_suptitle()
+
+
+def test_names_stand_where_numbers_are_made_of_words(retrieval):
+    named = replace(retrieval, identity_names={1: "anna"}, camera_names={1: "door", 2: "yard"})
+    distances = {"before": np.tile(np.arange(8.0), (3, 1))}
+    figure = plotting_ranking.draw_before_after(named, 0, distances, 4)
+    assert "query 0: person anna, camera door" in figure.get_suptitle()
+    assert [ax.get_xlabel().split("\n")[0] for ax in figure.axes[1:]] == [
+        "cam. 3", "cam. yard", "cam. door", "cam. 3",
+    ]  # fmt: skip
 
 
 def test_both_distances_have_a_row_for_each_query(retrieval):

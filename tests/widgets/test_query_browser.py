@@ -23,7 +23,7 @@ from tripletlib.widgets import (
 )
 from tripletlib.widgets.charts import GalleryMap, GalleryPlane
 from tripletlib.widgets.pictures import Card, Group, PictureGrid, PictureUpload
-from tripletlib.widgets.query_browser import PAGE
+from tripletlib.widgets.query_list import PAGE
 
 SMALL = {"k1": 5, "k2": 3}
 
@@ -137,11 +137,12 @@ def test_sorting_filtering_and_paging_the_queries(shown):
         "query:26",
         "query:8",
     ]
-    shown.queries.person.value = "99"
-    assert shown.queries.grid.groups[0]["empty"] == "No query fits these filters."
-    assert not items(shown.queries.grid)
-    shown.queries.person.value = "anna"
-    assert "a person is a number" in shown.message.text
+    shown.queries.person.value = "person 3"  # as the cards call somebody
+    assert len(items(shown.queries.grid)) == 2
+    for nobody in ("99", "anna"):
+        shown.queries.person.value = nobody
+        assert f"no query shows person '{nobody}'; one of them is 1" in shown.message.text
+        assert len(items(shown.queries.grid)) == 2
     shown.queries.camera.value, shown.queries.person.value = -1, ""
     assert len(keys(shown.queries.grid)) == PAGE
 
@@ -197,13 +198,15 @@ def test_hovering_shows_its_errors_and_leaves_messages_alone(shown):
     assert "Saved a file" in shown.message.text
     shown.state.retrieval.gallery.pids.resize(0, refcheck=False)
     hover_point(shown.map.widget.marks[0], 4)
-    assert "IndexError" in shown.message.text
+    assert shown.message.role == "alert"
+    assert "out of bounds" in shown.message.text
 
 
 @pytest.mark.parametrize("send", [hover_point, click_point])
 def test_a_point_that_is_not_there_is_said(shown, send):
     send(shown.map.widget.marks[0], 10_000)
-    assert "IndexError" in shown.message.text
+    assert shown.message.role == "alert"
+    assert "out of bounds" in shown.message.text
 
 
 def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
@@ -281,10 +284,39 @@ def test_names_cannot_smuggle_in_html(shown):
     assert not any("<people>" in value for value in titles)
 
 
-def test_a_saved_page_gets_a_sentence_and_an_open_notebook_the_widget(shown, monkeypatch):
-    assert list(shown._repr_mimebundle_()) == ["text/plain"]
+def test_a_headless_page_gets_a_sentence_and_an_open_notebook_both(shown, monkeypatch):
+    sentence = shown._repr_mimebundle_()
+    assert list(sentence) == ["text/plain"]
+    kept = []
     monkeypatch.setattr(notebook_widget, "in_live_notebook", lambda: True)
+    monkeypatch.setattr(notebook_widget, "display", lambda data, raw: kept.append(data))
     assert "application/vnd.jupyter.widget-view+json" in shown._repr_mimebundle_()
+    assert kept[0]["text/plain"] == sentence["text/plain"]  # for whoever opens the saved page
+    assert 'class="tripletlib-saved"' in kept[0]["text/html"]
+
+
+def test_right_answers_that_are_not_shown_are_named_with_their_ranks(shown):
+    shown.controls["top_k"].value = 3
+    ranked = shown.state.result.ranked
+    late = [rank for rank, right in enumerate(ranked.right, start=1) if right and rank > 3]
+    assert shown.why.groups[1]["title"] == f"Missed: {len(late)} right answers behind rank 3"
+    assert [item["mark"] for item in items(shown.why, 1)] == [f"✓ {rank}" for rank in late[:4]]
+    shown.controls["top_k"].value = 50
+    assert late[-1] > 50 or len(shown.why.groups) == 1
+
+
+def test_it_is_said_when_there_is_no_junk_to_show(shown):
+    shown.controls["top_k"].value = 1
+    said = set()
+    for index in range(PAGE):
+        choose(shown.queries.grid, f"query:{index}")
+        shown.controls["show_junk"].value = True
+        ranks = shown.state.result.before.ranks.tolist()
+        has_junk = 0 in ranks[: ranks.index(2)]
+        assert shown.message.text == ("" if has_junk else "No junk down to rank 1.")
+        said.add(shown.message.text)
+        shown.controls["show_junk"].value = False
+    assert len(said) == 2
 
 
 def test_a_grid_redraws_with_one_message(monkeypatch):

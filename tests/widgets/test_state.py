@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from page_messages import hover_point
 from toy_retrieval import make_retrieval, png
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.evaluation import Verdict, rank_gallery
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.reranking.k_reciprocal import k_reciprocal
-from tripletlib.widgets import BrowserState, Options, Picture
+from tripletlib.widgets import BrowserState, Options, Picture, QueryBrowser, draw_result
 from tripletlib.widgets import state as state_module
+from tripletlib.widgets.cards import CardMaker
 
 SMALL = {"k1": 5, "k2": 3, "lambda_value": 0.4}
 
@@ -193,3 +197,20 @@ def test_a_browser_opened_with_a_large_k1_takes_it(retrieval):
     state.change(k1=45)
     with pytest.raises(ValueError, match="go up to 50"):
         state.change(k1=51)
+
+
+def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
+    named = replace(retrieval, identity_names={3: "anna"}, camera_names={1: "door"})
+    state = BrowserState(named, Picture("query", 2))
+    cards = CardMaker(state)
+    assert cards.labels(Picture("query", 2)) == ("person anna", "camera door")
+    assert cards.labels(Picture("query", 9)) == ("person 4", "camera 2")
+    figure = draw_result(state)
+    labels = [ax.get_xlabel() for part in figure.subfigs for ax in part.axes]
+    assert labels[0] == "person anna\ncam. door"
+    shown = QueryBrowser(replace(named, identity_names={3: "<b>anna"}), tmp_path)
+    shown.queries.person.value = "<b>anna"
+    assert [card["key"] for card in shown.queries.grid.groups[0]["items"]] == ["query:2", "query:8"]
+    dots = shown.map.widget.marks[0]
+    hover_point(dots, int(np.flatnonzero(retrieval.gallery.pids == 3)[0]))
+    assert "person &lt;b&gt;anna" in dots.tooltip.value

@@ -19,6 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
 from tripletlib.evaluation import Place, RankedGallery, Verdict
+from tripletlib.experiments import Retrieval
 from tripletlib.models import LuNet
 from tripletlib.plots.style import (
     BLUE,
@@ -96,26 +97,29 @@ class Ranking:
     @classmethod
     def of(
         cls,
+        retrieval: Retrieval,
         query: np.ndarray,
         ranked: RankedGallery,
-        images: np.ndarray,
-        camids: np.ndarray,
         name: str,
         count: int,
         show_junk: bool = False,
         before: np.ndarray | None = None,
     ) -> Self:
-        """The first `count` places of a ranked gallery, whose images and cameras are given.
+        """The first `count` places of a ranked gallery.
 
         With the ranks of an earlier ranking, `[G]`, it is said how far each picture has moved.
         """
         places = ranked.top(count, show_junk)[:count]
         found = [place.index for place in places]
-        facts = zip(camids[found], places, strict=True)
-        captions = [f"cam. {camid}\n{place.distance:.3g}" for camid, place in facts]
+        cameras = map(retrieval.camera, retrieval.gallery.camids[found])
+        captions = [f"{place.distance:.3g}" for place in places]
+        if retrieval.labelled:
+            labels = zip(cameras, captions, strict=True)
+            captions = [f"cam. {camera}\n{distance}" for camera, distance in labels]
         ways = ["" if before is None else moved_by(place, before) for place in places]
         texts = [f"{p.rank or 'junk'}  {way}".strip() for p, way in zip(places, ways, strict=True)]
-        return cls(query, images[found], [p.verdict for p in places], captions, name, texts)
+        images, verdicts = retrieval.gallery_images[found], [place.verdict for place in places]
+        return cls(query, images, verdicts, captions, name, texts)
 
 
 def moved_by(place: Place, before: np.ndarray) -> str:

@@ -18,7 +18,7 @@ from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import RankedGallery, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
-from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, show_picture
+from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, literal, show_picture
 from tripletlib.reranking import k_reciprocal
 from tripletlib.runtime import AnyPath, from_repository
 
@@ -53,24 +53,6 @@ def rank(
     return rank_gallery(distances, *labels, camera_filter=honest, rank_distractors=honest)
 
 
-def rank_pictures(
-    retrieval: Retrieval,
-    index: int,
-    distances: np.ndarray,
-    top_k: int,
-    protocol: Protocol = "market1501",
-    name: str = "",
-    show_junk: bool = False,
-) -> Ranking:
-    """The pictures of a query's first `top_k` places; name and AP (rectangle rule) stand above."""
-    ranked = rank(retrieval, index, distances, protocol)
-    precision = ranked.average_precision
-    score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
-    gallery = retrieval.gallery_images, retrieval.gallery.camids
-    query, name = retrieval.query_images[index], f"{name}\n{score}"
-    return Ranking.of(query, ranked, *gallery, name, top_k, show_junk)
-
-
 def draw_before_after(
     retrieval: Retrieval,
     index: int,
@@ -84,16 +66,20 @@ def draw_before_after(
     `distances` are `[Q, G]` by name, as `compute_distances` gives them. The protocol says what is
     junk, see `rank`, and the title names it; `show_junk` shows it in grey.
     """
-    rankings = [
-        rank_pictures(retrieval, index, table[index], top_k, protocol, name, show_junk)
-        for name, table in distances.items()
-    ]
-    who = f"query {index}: person {retrieval.query.pids[index]}, camera"
-    title = f"{retrieval.name}\n{who} {retrieval.query.camids[index]}\n{PROTOCOLS[protocol]}"
+    rankings, image = [], retrieval.query_images[index]
+    for name, table in distances.items():
+        ranked = rank(retrieval, index, table[index], protocol)
+        precision = ranked.average_precision  # by the rectangle rule
+        score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
+        found = Ranking.of(retrieval, image, ranked, f"{name}\n{score}", top_k, show_junk)
+        rankings.append(found)
+    who = f"person {retrieval.person(retrieval.query.pids[index])}"
+    where = f"camera {retrieval.camera(retrieval.query.camids[index])}"
+    title = f"{retrieval.name}\nquery {index}: {who}, {where}\n{PROTOCOLS[protocol]}"
     figure = draw_rankings(rankings, "")
     width, height = figure.get_size_inches()
     figure.set_size_inches(1.25 * width, 1.5 * height)  # few pictures, which are compared
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title), fontsize=11)
     return figure
 
 

@@ -5,14 +5,17 @@ import io
 import math
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tripletlib.evaluation import DISTRACTOR, Place, RankedGallery, Verdict
 from tripletlib.plots import VERDICT_STYLES, moved_by
 from tripletlib.widgets.pictures import Card, Group
-from tripletlib.widgets.state import BrowserState, Picture, SearchResult
+from tripletlib.widgets.state import NO_LABELS, BrowserState, Picture, SearchResult
 
+MISSED = 4  # right answers behind the top-k that are shown
 _MEANINGS = {
     Verdict.RIGHT: "right",
     Verdict.WRONG: "wrong",
@@ -25,12 +28,23 @@ LEGEND = "".join(
 )
 CURVE_LEGEND = '<b class="before">━</b> by distance <b class="after">╍</b> re-ranked'
 _GLYPHS = {"o": "●", "P": "✚", "v": "▼", "^": "▲", "s": "■"}
-MAP_LEGEND = "◇ query" + "".join(
-    f', <b class="verdict-{verdict}">{_GLYPHS[style.marker]}</b> {verdict}'
-    for verdict, style in VERDICT_STYLES.items()
-)
 
-NO_SCORES = "No right answer is known for this picture, so it has no AP."
+
+def map_legend(labelled: bool) -> str:
+    """What the marks of the map mean, as HTML."""
+    return "◇ query" + "".join(
+        f', <b class="verdict-{verdict}">{_GLYPHS[style.marker]}</b> '
+        f"{verdict if labelled else 'nearest'}"
+        for verdict, style in VERDICT_STYLES.items()
+        if labelled or verdict == Verdict.UNKNOWN
+    )
+
+
+def no_scores(state: BrowserState) -> str:
+    """Why there is no AP."""
+    if not state.retrieval.labelled:
+        return f"No verdicts and no AP: {NO_LABELS}."
+    return "No right answer is known for this picture, so it has no AP."
 
 
 def key_of(picture: Picture) -> str:
@@ -76,23 +90,27 @@ class CardMaker:
             self._encoded[picture] = f"data:image/jpeg;base64,{text}"
         return self._encoded[picture]
 
-    def labels(self, picture: Picture) -> tuple[str, str]:
-        """Whom a picture shows, and its camera."""
-        pid, camid = self._state.pid_and_camid(picture)
-        if pid is None:
+    def labels(self, picture: Picture) -> tuple[str, ...]:
+        """Whom a picture shows, and its camera; without labels its file."""
+        retrieval, (pid, camid) = self._state.retrieval, self._state.pid_and_camid(picture)
+        if picture.kind == "upload":
             return "unknown person", "unknown camera"
-        return "distractor" if pid == DISTRACTOR else f"person {pid}", f"camera {camid}"
+        if pid is None or camid is None:
+            return (Path(self._state.path(picture)).name,)
+        person = "distractor" if pid == DISTRACTOR else f"person {retrieval.person(pid)}"
+        return person, f"camera {retrieval.camera(camid)}"
 
     def name(self, picture: Picture) -> str:
         """What a picture is called in a title."""
         if picture.kind == "upload":
             return f"Your picture {self._state.uploads[picture.index].name}"
-        kind = "Query" if picture.kind == "query" else "Gallery picture"
+        in_gallery = "Gallery picture" if self._state.retrieval.labelled else "Picture"
+        kind = "Query" if picture.kind == "query" else in_gallery
         return " · ".join((f"{kind} {picture.index}", *self.labels(picture)))
 
     def query_card(self, index: int) -> Card:
-        """A query in the list of queries, with its AP if that is known."""
-        picture, mark = Picture("query", index), ""
+        """A picture in the list of queries, with its AP if that is known."""
+        picture, mark = Picture(self._state.listed, index), ""
         if self._state.knows_scores:
             mark = f"AP {percent(self._state.scores.average_precision[index])}"
         description = " · ".join(filter(None, (self.name(picture), mark)))
@@ -107,7 +125,8 @@ class CardMaker:
         picture = Picture("gallery", place.index)
         labels = self.labels(picture)
         rank = f"rank {place.rank}" if place.rank else "not ranked"
-        facts = ", ".join((rank, place.verdict, *labels, f"distance {place.distance:.3f}"))
+        verdict = [place.verdict] if self._state.retrieval.labelled else []
+        facts = ", ".join((rank, *verdict, *labels, f"distance {place.distance:.3f}"))
         mark = f"{VERDICT_STYLES[place.verdict].mark} {place.rank}".strip()
         return Card(
             key_of(picture),
@@ -133,19 +152,23 @@ class CardMaker:
             rank = after[place.index]
             return f"→{rank}", f"rank {rank} after re-ranking"
 
-        settings = f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
-        groups = [self._group(result, result.after, f"After re-ranking ({settings})", went)]
+        title = f"After re-ranking ({result.settings})"
+        groups = [self._group(result, result.after, title, went)]
         if options.compare:
             groups.insert(0, self._group(result, result.before, "Before, by distance", goes))
         return groups
 
-    def why_group(self, ranked: RankedGallery) -> Group:
-        """Nearest wrong and farthest right answer."""
+    def why_groups(self, result: SearchResult) -> list[Group]:
+        """Nearest wrong and farthest right answer, and the first right ones that are not shown."""
+        ranked, top_k = result.ranked, result.options.top_k
         places = ranked.nearest_wrong(), ranked.farthest_right()
         cards = [self.ranked_card(place) for place in places if place is not None]
-        return Group(
-            cards, empty="Nobody knows whom the query shows, so nothing is right or wrong."
-        )
+        empty = "Nobody knows whom the query shows, so nothing is right or wrong."
+        empty = empty if Verdict.UNKNOWN in ranked.verdicts else "There is no such answer."
+        missed = np.flatnonzero((ranked.verdicts == Verdict.RIGHT) & (ranked.ranks > top_k))
+        late = [self.ranked_card(ranked[int(position)]) for position in missed[:MISSED]]
+        title = f"Missed: {len(missed)} right answers behind rank {top_k}"
+        return [Group(cards, empty=empty), *([Group(late, title)] if late else [])]
 
     def _group(
         self,

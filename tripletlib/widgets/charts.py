@@ -22,8 +22,9 @@ from tripletlib.plots import (
     VERDICT_STYLES,
     Ranking,
     draw_ranking,
+    literal,
 )
-from tripletlib.widgets.cards import NO_SCORES, score_texts, why_text
+from tripletlib.widgets.cards import CardMaker, no_scores, score_texts, why_text
 from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
 from tripletlib.widgets.state import BrowserState
 
@@ -39,9 +40,11 @@ class GalleryPlane:
     """
 
     def __init__(self, embeddings: np.ndarray) -> None:
-        self._plane = PCA(min(2, *embeddings.shape), random_state=0).fit(embeddings)
+        with np.errstate(invalid="ignore"):  # of a single picture, or of equal ones
+            self._plane = PCA(min(2, *embeddings.shape), random_state=0).fit(embeddings)
         self.points = self.project(embeddings)
-        self.explained = float(self._plane.explained_variance_ratio_.sum())
+        shares = np.nan_to_num(self._plane.explained_variance_ratio_, nan=1.0)
+        self.explained = float(shares.sum().clip(0, 1))
 
     def project(self, embeddings: np.ndarray) -> np.ndarray:
         """Embeddings `[N, D]` as points `[N, 2]`."""
@@ -167,7 +170,7 @@ def draw_map(ax: Axes, state: BrowserState) -> None:
     ax.legend(fontsize=9)
 
 
-def draw_result(state: BrowserState, columns: int = 10) -> Figure:
+def draw_result(state: BrowserState, columns: int = 8) -> Figure:
     """Draws the query, its ranked gallery and its precision-recall curve.
 
     Re-ranked, there is a row before and a row after, and small arrows say how many ranks a picture
@@ -177,18 +180,16 @@ def draw_result(state: BrowserState, columns: int = 10) -> Figure:
     columns = min(columns, result.options.top_k)
     has_curve = bool(result.before.first_right)
     heights = [2 * len(rankings), 2.6 if has_curve else 0.4]
-    figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.3))
+    figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.5))
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     rows = above.subplots(len(rankings), columns + 1, squeeze=False)
-    pid, camid = state.pid_and_camid(result.query)
-    label = "your picture" if pid is None else f"person {pid}\ncam. {camid}"
-    gallery = state.retrieval.gallery_images, state.retrieval.gallery.camids
-    ranks = result.before.rank_by_index(len(gallery[0]))
+    retrieval = state.retrieval
+    ranks = result.before.rank_by_index(len(retrieval.gallery))
     for row, (name, ranked) in zip(rows, rankings.items(), strict=True):
         options = result.options.show_junk, None if ranked is result.before else ranks
         image = state.image(result.query)
-        draw_ranking(row, Ranking.of(image, ranked, *gallery, name, columns, *options))
-        row[0].set_xlabel(label, fontsize=9)
+        draw_ranking(row, Ranking.of(retrieval, image, ranked, name, columns, *options))
+        row[0].set_xlabel(literal(_query_label(state)), fontsize=9)
     if has_curve:
         text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
         text.axis("off")
@@ -197,9 +198,21 @@ def draw_result(state: BrowserState, columns: int = 10) -> Figure:
         text.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
         _draw_curves(curve, rankings)
     else:
-        below.text(0.02, 0.5, NO_SCORES)
-    figure.suptitle(state.retrieval.name)
+        below.text(0.02, 0.5, textwrap.fill(no_scores(state), 110), va="center")
+    title = f"{retrieval.name}\n{CardMaker(state).name(result.query)}"
+    title = title if result.after is None else f"{title}, re-ranked: {result.settings}"
+    figure.suptitle(literal(title))
     return figure
+
+
+def _query_label(state: BrowserState) -> str:
+    query, retrieval = state.result.query, state.retrieval
+    pid, camid = state.pid_and_camid(query)
+    if query.kind == "upload":
+        return "your picture"
+    if pid is None or camid is None:
+        return f"picture {query.index}"
+    return f"person {retrieval.person(pid)}\ncam. {retrieval.camera(camid)}"
 
 
 def _draw_curves(ax: Axes, rankings: dict[str, RankedGallery]) -> None:

@@ -1,26 +1,31 @@
 """What the playground and the query browser share: messages, guarded callbacks, saved pages."""
 
-from collections.abc import Callable, Iterator
+import gc
+from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import anywidget
 import ipywidgets
 import numpy as np
 import traitlets
+from IPython.display import display
 
-from tripletlib.runtime import in_live_notebook
-from tripletlib.widgets.pictures import PAGE, STYLE_SHEET
+from tripletlib.runtime import in_live_notebook, return_freed_memory
+from tripletlib.widgets.pictures import STYLE_SHEET, page_file
 
 # JupyterLab's colours of the theme that the reader has chosen, for bqplot.
 TEXT, PAPER = "var(--jp-ui-font-color1)", "var(--jp-layout-color1)"
 AXIS = {"grid_color": "var(--jp-border-color2)", "label_color": TEXT}
 
+_EXPECTED = (OSError, ValueError, IndexError)  # their texts are written for readers
+
 
 class MessageLine(anywidget.AnyWidget):
     """One line of text; while it is on the page, keys typed in its widget stay there."""
 
-    _esm = PAGE / "message_line.js"
+    _esm = page_file("message_line.js")
     _css = STYLE_SHEET
     role = traitlets.Enum(("status", "alert"), "status").tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
@@ -29,8 +34,8 @@ class MessageLine(anywidget.AnyWidget):
 class NotebookWidget:
     """A widget with a line in which it talks to its reader.
 
-    Show it by making it the last line of a cell. Where nobody watches (papermill, nbval) the cell
-    shows the `sentence` instead, since a saved page cannot run the widget.
+    Show it by making it the last line of a cell. Where nobody watches (papermill, nbval), and in a
+    page that was saved, there is the `sentence` instead, since only a kernel can run the widget.
 
     Attributes:
         widget: the ipywidgets box.
@@ -65,9 +70,16 @@ class NotebookWidget:
             try:
                 action(*arguments)
             except Exception as error:
-                self.say(f"⚠ {type(error).__name__}: {error}", "alert")
+                kind = "" if isinstance(error, _EXPECTED) else f"{type(error).__name__}: "
+                self.say(f"⚠ {kind}{error}", "alert")
 
         return callback
+
+    def button(self, action: Callable[[], None], **look: Any) -> Any:
+        """A button that does something, guarded."""
+        button = ipywidgets.Button(**look)
+        button.on_click(self.guarded(lambda _: action()))
+        return button
 
     @contextmanager
     def moving_controls(self) -> Iterator[None]:
@@ -78,13 +90,54 @@ class NotebookWidget:
         finally:
             self._moves_controls = False
 
+    def close(self) -> None:
+        """Takes the widget off the page for good; the memory of all it held is given back."""
+        _close_all(self.widget)
+        vars(self).clear()  # an output cache of the notebook may keep the empty shell
+        self._sentence = "This widget is closed: a newer one has taken its place."
+        gc.collect()  # widgets and their callbacks refer to each other
+        return_freed_memory()
+
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        if in_live_notebook():
-            return self.widget._repr_mimebundle_(**options)
+        if in_live_notebook() and hasattr(self, "widget"):
+            html = f'<p class="tripletlib-saved">{escape(self._sentence)}</p>'
+            # Stays in the saved page; the style sheet hides it as long as the widget lives.
+            display({"text/html": html, "text/plain": self._sentence}, raw=True)
+            return {**self.widget._repr_mimebundle_(**options), "text/plain": ""}
         return {"text/plain": self._sentence}
+
+
+def _close_all(widget: ipywidgets.Widget) -> None:
+    for piece in _all_parts(widget, set()):
+        piece.close()
+
+
+def _all_parts(widget: ipywidgets.Widget, found: set[Any]) -> set[Any]:
+    """A widget and all that it is made of: layouts, styles, and a figure's marks and scales."""
+    found.add(widget)
+    for value in widget.trait_values().values():
+        values = value.values() if isinstance(value, dict) else value
+        for piece in values if isinstance(values, list | tuple | ValuesView) else [values]:
+            if isinstance(piece, ipywidgets.Widget) and piece not in found:
+                _all_parts(piece, found)
+    return found
 
 
 def move_mark(mark: Any, points: np.ndarray) -> None:
     """Moves a bqplot mark to points, whose last axis is x and y, in one message to the page."""
     with mark.hold_sync():
         mark.x, mark.y = points[..., 0], points[..., 1]
+
+
+def part(name: str, widget: Any) -> Any:
+    """Names a widget for style sheet and tests."""
+    widget.add_class(f"browser-{name}")
+    return widget
+
+
+def row(name: str, *parts: Any) -> Any:
+    return part(name, ipywidgets.HBox(parts))
+
+
+def column(name: str, *parts: Any) -> Any:
+    return part(name, ipywidgets.VBox(parts))

@@ -13,8 +13,12 @@ import traitlets
 
 from tripletlib.plots import BLUE, DARK_ORANGE, VERDICT_STYLES
 
-PAGE = Path(__file__).parent / "page"
 MAX_UPLOAD_BYTES = 8_000_000  # Jupyter's web socket takes messages of up to 10 MB
+
+
+def page_file(name: str) -> str:
+    """The text of a file of `page/`. Of a path, anywidget would keep every widget for ever."""
+    return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")
 
 
 def _style_sheet() -> str:
@@ -29,7 +33,7 @@ def _style_sheet() -> str:
         look = f"--verdict: {style.colour}; --verdict-text: var(--{verdict}-text)"
         looks.append(f".verdict-{verdict} {{ {look}; --verdict-line: {style.line}; }}")
     root = f".tripletlib-widget {{ {' '.join(colours)} }}"
-    return "\n".join([root, *looks, (PAGE / "browser.css").read_text(encoding="utf-8")])
+    return "\n".join([root, *looks, page_file("browser.css")])
 
 
 STYLE_SHEET = _style_sheet()
@@ -63,7 +67,7 @@ class PictureGrid(anywidget.AnyWidget):
     `label` names the grid to a screen reader; `on_choose` is called with a chosen picture's key.
     """
 
-    _esm = PAGE / "picture_grid.js"
+    _esm = page_file("picture_grid.js")
     _css = STYLE_SHEET
     label = traitlets.Unicode().tag(sync=True)
     groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
@@ -87,7 +91,7 @@ class PictureUpload(anywidget.AnyWidget):
     bytes of a file that was not sent.
     """
 
-    _esm = PAGE / "picture_upload.js"
+    _esm = page_file("picture_upload.js")
     _css = STYLE_SHEET
     label = traitlets.Unicode().tag(sync=True)
     max_bytes = traitlets.Int(MAX_UPLOAD_BYTES).tag(sync=True)

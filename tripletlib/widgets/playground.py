@@ -148,17 +148,17 @@ class Playground(NotebookWidget):
             "y": ipywidgets.FloatSlider(description="its y", **slider),
             "margin": ipywidgets.FloatSlider(0.5, description="margin", **slider),
             "soft": ipywidgets.Checkbox(description="soft margin", **wide),
-            "step": ipywidgets.Button(description="take a gradient step", **wide),
-            "reset": ipywidgets.Button(description="reset", **wide),
+            "step": self.button(self._step, description="take a gradient step", **wide),
+            "reset": self.button(lambda: self._go_to(self._start), description="reset", **wide),
         }
         for name, control in self.controls.items():
             control.add_class(f"playground-{name}")
             if name not in ("step", "reset"):
                 take = self._move_anchor if name in ("x", "y") else self._take_controls
                 control.observe(self.guarded(lambda _, take=take: take()), "value")
-        step, reset = self.controls["step"], self.controls["reset"]
-        step.on_click(self.guarded(lambda _: self._go_to(gradient_step(self.scene))))
-        reset.on_click(self.guarded(lambda _: self._go_to(self._start)))
+
+    def _step(self) -> None:
+        self._go_to(gradient_step(self.scene))
 
     def _take_points(self) -> None:
         points = self.scene.points.copy()

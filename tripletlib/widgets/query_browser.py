@@ -3,54 +3,51 @@
 `state.py` knows and decides; here its pictures and controls are put on the page.
 """
 
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
-import numpy as np
 
 from tripletlib.experiments import Retrieval
-from tripletlib.runtime import AnyPath, from_repository
+from tripletlib.runtime import AnyPath, atomic_write, explained_writing, from_repository
 from tripletlib.widgets.cards import (
     CURVE_LEGEND,
     LEGEND,
-    MAP_LEGEND,
-    NO_SCORES,
     CardMaker,
     heading,
-    key_of,
+    map_legend,
+    no_scores,
     picture_of,
     score_texts,
     why_text,
 )
 from tripletlib.widgets.charts import GalleryMap, GalleryPlane, PrecisionRecallCurve, draw_result
-from tripletlib.widgets.notebook_widget import NotebookWidget
-from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, PictureUpload
-from tripletlib.widgets.state import (
-    DEFAULTS,
-    FIRST_QUERY,
-    BrowserState,
-    Options,
-    Picture,
-    QueryOrder,
-)
+from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
+from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, PictureGrid, PictureUpload
+from tripletlib.widgets.query_list import QueryList
+from tripletlib.widgets.state import DEFAULTS, NO_LABELS, BrowserState, Options, Picture
 
-PAGE = 12  # queries shown at once
-_ALL = -1  # the camera menu's first entry; with None as its value, nothing would be shown
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
 _SENTENCE = (
     "The query browser needs a live notebook: open this one in JupyterLab and run it to click "
     "through the pictures. The picture below shows where it begins."
 )
 
+_OPEN: dict[Path, "QueryBrowser"] = {}  # the browsers of this kernel, by their folders
+
 
 class QueryBrowser(NotebookWidget):
     """Queries, their ranked gallery and a map of it, to be clicked through.
 
-    It begins with `query` and `options`; what the reader saves goes to the folder.
+    It begins with `query` and `options`; what the reader saves goes to the folder. An earlier
+    browser with the same folder is closed, and its memory given back. Where it is not known whom
+    the pictures show, each can be looked up, but there are no verdicts and no scores.
 
     Attributes:
         state: what is seen now, and the way back.
@@ -65,18 +62,20 @@ class QueryBrowser(NotebookWidget):
         self,
         retrieval: Retrieval,
         folder: AnyPath,
-        query: Picture = FIRST_QUERY,
+        query: Picture | None = None,
         options: Options = DEFAULTS,
     ) -> None:
         super().__init__(_SENTENCE)
+        self._folder = from_repository(folder)
+        self._replace_earlier()
         self.state = BrowserState(retrieval, query, options)
-        self._folder, self._cards = from_repository(folder), CardMaker(self.state)
+        self._cards = CardMaker(self.state)
         self.queries = QueryList(self.state, self._cards, self, self._look_up)
         choose = self.guarded(lambda key: self._look_up(picture_of(key)))
-        self.results = _part("results", PictureGrid("ranked gallery", choose))
-        self.why = _part("why", PictureGrid("why", choose))
+        self.results = part("results", PictureGrid("ranked gallery", choose))
+        self.why = part("why", PictureGrid("why", choose))
         self.why_text = ipywidgets.HTML()
-        self.facts, self._query = _part("facts", ipywidgets.HTML()), ipywidgets.HTML()
+        self.facts, self._query = part("facts", ipywidgets.HTML()), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
         plane = GalleryPlane(retrieval.gallery.embeddings)
         self.map = GalleryMap(
@@ -85,49 +84,57 @@ class QueryBrowser(NotebookWidget):
         self.controls = _option_controls(self.state.result.options, self.state.k_max)
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
-        self.back = self._button("back", "back", "arrow-left", self._go_back)
-        self.save = self._button("save", "save as PNG", "image", self._save)
-        self.export = self._button("export", "ranking as CSV", "table", self._export)
+        self.back = self.button(self._go_back, description="back", icon="arrow-left")
+        self.save = self.button(self._save, description="save as PNG", icon="image")
+        self.export = self.button(self._export, description="ranking as CSV", icon="table")
         upload = "look up a picture of your own"
         self.upload = PictureUpload(upload, self.guarded(self._upload), self.guarded(self._refuse))
         self._lay_out()
         self._draw()
 
-    def _button(self, name: str, text: str, icon: str, action: Callable[[], None]) -> Any:
-        button = ipywidgets.Button(description=text, icon=icon)
-        button.on_click(self.guarded(lambda _: action()))
-        return _part(name, button)
+    def _replace_earlier(self) -> None:
+        earlier = _OPEN.pop(self._folder, None)
+        if earlier is not None:  # the same cell, run again
+            earlier.close()
+        _OPEN[self._folder] = self
 
     def _lay_out(self) -> None:
         retrieval = self.state.retrieval
         sizes = f"{len(retrieval.query):,} queries, {len(retrieval.gallery):,} gallery pictures"
+        if self.state.listed == "gallery":
+            sizes = f"{len(retrieval.gallery):,} pictures"
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
-        legend = ipywidgets.HTML(f'<div class="legend">{LEGEND}</div>')
-        buttons = _row("buttons", self.back, self.save, self.export)
-        about = _column("about", self.facts, self.message)
-        header = _row("header", _part("query", self._query), about, buttons)
-        controls = [_part(name.replace("_", "-"), one) for name, one in self.controls.items()]
-        left = _column("left", self.queries.widget, _part("upload", self.upload))
-        right = _column("right", legend, self.results, self._bottom())
-        body = _row("body", left, right)
-        self.widget.children = [_part("title", title), header, _row("controls", *controls), body]
+        meanings = LEGEND if retrieval.labelled else f"No labels: {NO_LABELS}."
+        legend = ipywidgets.HTML(f'<div class="legend">{meanings}</div>')
+        named = {"back": self.back, "save": self.save, "export": self.export}
+        buttons = row("buttons", *(part(name, button) for name, button in named.items()))
+        about = column("about", self.facts, self.message)
+        header = row("header", part("query", self._query), about, buttons)
+        controls = [part(name.replace("_", "-"), one) for name, one in self.controls.items()]
+        left = column("left", self.queries.widget, part("upload", self.upload))
+        right = column("right", legend, self.results, self._bottom())
+        body = row("body", left, right)
+        self.widget.children = [part("title", title), header, row("controls", *controls), body]
         self.widget.add_class("browser")
+        if not retrieval.labelled:
+            self.widget.add_class("without-labels")  # hides what could only be empty
         self.facts.add_class("announced")
 
     def _bottom(self) -> ipywidgets.Widget:
+        legend = map_legend(self.state.retrieval.labelled)
         why, curve, gallery_map = (
             ipywidgets.HTML(heading(title, note))
             for title, note in (
                 ("Why?", "Nearest wrong and farthest right answer"),
                 ("Precision and recall", CURVE_LEGEND),
-                ("Gallery map", f"{self.map.note}<br>{MAP_LEGEND}"),
+                ("Gallery map", f"{self.map.note}<br>{legend}"),
             )
         )
-        return _row(
+        return row(
             "bottom",
-            _column("why-box", why, self.why, self.why_text),
-            _column("curve-box", curve, _part("curve", self.curve.widget)),
-            _column("map-box", gallery_map, _part("map", self.map.widget)),
+            column("why-box", why, self.why, self.why_text),
+            column("curve-box", curve, part("curve", self.curve.widget)),
+            column("map-box", gallery_map, part("map", self.map.widget)),
         )
 
     def _draw(self) -> None:
@@ -139,10 +146,10 @@ class QueryBrowser(NotebookWidget):
             f"<div><span>{what}</span><b>{value}</b></div>"
             for what, value in score_texts(result).items()
         )
-        scores = "".join(tiles) or f"<p>{NO_SCORES}</p>"
+        scores = "".join(tiles) or f"<p>{no_scores(self.state)}</p>"
         self.facts.value = f'<h2>{name}</h2><div class="facts">{scores}</div>'
         self.results.show(self._cards.result_groups(result))
-        self.why.show([self._cards.why_group(result.ranked)])
+        self.why.show(self._cards.why_groups(result))
         self.why_text.value = why_text(result)
         self.curve.show(result.before, result.after)
         self.map.show(self.state.embedding(result.query), result.top())
@@ -163,7 +170,10 @@ class QueryBrowser(NotebookWidget):
             if name == "rerank" and event["new"]:
                 self.say("Finding everybody's neighbours for re-ranking, once …")
             self.state.change(**{name: event["new"]})
-            self.say("")
+            result = self.state.result
+            has_junk = any(place.rank == 0 for place in result.top())
+            nothing = name == "show_junk" and event["new"] and not has_junk
+            self.say(f"No junk down to rank {result.options.top_k}." if nothing else "")
         finally:  # also after a failure: back where the state is
             self._draw()
 
@@ -182,107 +192,38 @@ class QueryBrowser(NotebookWidget):
         )
 
     def _save(self) -> None:
-        figure, file = draw_result(self.state), self._file("png")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=150)
-        plt.close(figure)
-        self.say(f"Saved {file}")
+        figure = draw_result(self.state)
+        try:
+            with self._new_file("png") as file, atomic_write(file) as unfinished:
+                figure.savefig(unfinished, dpi=150)
+        finally:
+            plt.close(figure)
 
     def _export(self) -> None:
-        file = self._file("csv")
-        self.state.save_ranking(file)
-        self.say(f"Saved {file}")
+        with self._new_file("csv") as file:
+            self.state.save_ranking(file)
 
-    def _file(self, suffix: str) -> Path:
-        """Named by what is seen, so that another view goes to another file."""
+    @contextmanager
+    def _new_file(self, suffix: str) -> Iterator[Path]:
+        """A file named by what is seen, with a number where there is one of that name already."""
         query, options = self.state.result.query, self.state.result.options
         name = f"{query.kind}_{query.index:05d}"
+        if query.kind == "upload":  # their numbers begin anew in every kernel
+            stem = Path(self.state.uploads[query.index].name).stem
+            name = f"upload_{re.sub(r'[^a-zA-Z0-9]+', '_', stem)[:60]}"
         if options.rerank:
             name += f"_reranked_{options.k1}_{options.k2}_{options.lambda_value:g}"
-        return self._folder / f"{name}.{suffix}"
+        endings = (f"_{number}" if number > 1 else "" for number in itertools.count(1))
+        files = (self._folder / f"{name}{ending}.{suffix}" for ending in endings)
+        file = next(file for file in files if not file.exists())
+        with explained_writing(file, "open the browser with another folder"):
+            yield file
+        self.say(f"Saved {file}")
 
     def _describe(self, index: int) -> str:
         picture = Picture("gallery", index)
-        name = self._cards.name(picture).replace(" · ", "<br>")
+        name = escape(self._cards.name(picture)).replace(" · ", "<br>")
         return f'<img src="{self._cards.source(picture)}" alt="" width="64"><br>{name}'
-
-
-class QueryList:
-    """The queries, sorted, filtered and paged: their pictures in `grid`, all of it in `widget`.
-
-    The owner shows errors; `on_choose` is called with a chosen query.
-    """
-
-    def __init__(
-        self,
-        state: BrowserState,
-        cards: CardMaker,
-        owner: NotebookWidget,
-        on_choose: Callable[[Picture], None],
-    ) -> None:
-        self._state, self._cards, self._owner = state, cards, owner
-        self._first = 0  # place of the page's first query in the list
-        self._list = state.queries()
-        choose = owner.guarded(lambda key: on_choose(picture_of(key)))
-        self.grid = _part("queries", PictureGrid("queries", choose))
-        self._make_filters()
-        self.earlier = self._turner("chevron-left", "earlier queries", -PAGE)
-        self.later = self._turner("chevron-right", "later queries", PAGE)
-        self._position = ipywidgets.HTML()
-        filters = ipywidgets.HBox([self.camera, self.person])
-        pager = _row("pager", self.earlier, self._position, self.later)
-        title = ipywidgets.HTML(heading("Queries"))
-        self.widget = ipywidgets.VBox([title, self.order, filters, self.grid, pager])
-
-    def _make_filters(self) -> None:
-        table = self._state.retrieval.query
-        layout = ipywidgets.Layout(min_width="0", width="auto", flex="1 1 0%")
-        cameras = [(f"camera {camid}", int(camid)) for camid in np.unique(table.camids)]
-        people = [str(pid) for pid in np.unique(table.pids)]
-        orders, cameras = get_args(QueryOrder), [("all cameras", _ALL), *cameras]
-        self.order = ipywidgets.Dropdown(options=orders, value="as in the set", layout=layout)
-        self.camera = ipywidgets.Dropdown(options=cameras, layout=layout)
-        self.person = ipywidgets.Combobox(
-            options=people, placeholder="all people", continuous_update=False, layout=layout
-        )
-        tooltips = {"order": "order of the queries", "camera": "camera", "person": "person"}
-        for name, tooltip in tooltips.items():
-            control = _part(name, getattr(self, name))
-            control.tooltip = tooltip
-            control.observe(self._owner.guarded(lambda _: self._sort()), "value")
-
-    def _turner(self, icon: str, tooltip: str, by: int) -> Any:
-        button = ipywidgets.Button(icon=icon, tooltip=tooltip)
-        button.on_click(self._owner.guarded(lambda _: self._turn(by)))
-        return button
-
-    def show(self) -> None:
-        """Draws the page; the query that is looked up is marked."""
-        page = self._list[self._first : self._first + PAGE]
-        cards = [self._cards.query_card(int(index)) for index in page]
-        group = Group(cards, empty="No query fits these filters.")
-        self.grid.show([group], key_of(self._state.result.query))
-        last, total = self._first + len(page), len(self._list)
-        self.earlier.disabled, self.later.disabled = self._first == 0, last == total
-        self._position.value = f"{self._first + 1:,}–{last:,} of {total:,}" if total else "none"
-
-    def _turn(self, by: int) -> None:
-        self._first = max(0, self._first + by)
-        self.show()
-
-    def _sort(self) -> None:
-        person = self.person.value.strip()
-        if person and not person.isdecimal():
-            example = self.person.options[0]
-            raise ValueError(f"a person is a number such as {example}, not {person!r}")
-        if "AP" in self.order.value and not self._state.knows_scores:
-            self._owner.say("Computing the AP of every query, once …")
-        camid = None if self.camera.value == _ALL else self.camera.value
-        pid = int(person) if person else None
-        self._list = self._state.queries(self.order.value, camid, pid)
-        self._first = 0
-        self._owner.say("")
-        self.show()
 
 
 def _option_controls(options: Options, k_max: int) -> dict[str, Any]:
@@ -302,17 +243,3 @@ def _option_controls(options: Options, k_max: int) -> dict[str, Any]:
         "top_k": ipywidgets.IntSlider(options.top_k, description="top-k", **ranks),
         "show_junk": ipywidgets.Checkbox(options.show_junk, description="show junk", **box),
     }
-
-
-def _part(name: str, widget: Any) -> Any:
-    """Names a widget for style sheet and tests."""
-    widget.add_class(f"browser-{name}")
-    return widget
-
-
-def _row(name: str, *parts: Any) -> Any:
-    return _part(name, ipywidgets.HBox(parts))
-
-
-def _column(name: str, *parts: Any) -> Any:
-    return _part(name, ipywidgets.VBox(parts))

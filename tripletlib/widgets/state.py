@@ -27,15 +27,20 @@ from tripletlib.experiments import Retrieval
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime import AnyPath, atomic_write
 
+Kind = Literal["query", "gallery", "upload"]  # the last are the reader's own
 QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
 K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with larger ones
+NO_LABELS = (
+    "nobody has said whom these pictures show, so none is right or wrong, and no score, AP or "
+    "curve can be computed. Near means alike to the network"
+)
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture that can be looked up."""
 
-    kind: Literal["query", "gallery", "upload"]  # the last are the reader's own
+    kind: Kind
     index: int
 
 
@@ -59,7 +64,7 @@ class Options:
             raise ValueError(f"lambda_value must be from 0 to 1, got {self.lambda_value}")
 
 
-FIRST_QUERY, DEFAULTS = Picture("query", 0), Options()
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,12 @@ class SearchResult:
         named = {"by distance": self.before, "re-ranked": self.after}
         return {name: ranked for name, ranked in named.items() if ranked is not None}
 
+    @property
+    def settings(self) -> str:
+        """How the gallery is re-ranked, in one line."""
+        options = self.options
+        return f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
+
     def top(self) -> list[Place]:
         """The places to show of the ranking that counts."""
         return self.ranked.top(self.options.top_k, self.options.show_junk)
@@ -99,24 +110,27 @@ class SearchResult:
 class BrowserState:
     """Looks pictures up, one after the other; it remembers the way, and the reader's own pictures.
 
-    It begins with `query`.
+    It begins with `query`, by default the first one. Where there are no queries, the gallery's own
+    pictures are looked up.
 
     Attributes:
         retrieval: queries and gallery.
+        listed: where the pictures to look up come from.
         uploads: the reader's own pictures.
         k_max: the largest k1 and k2.
         result: what is to be seen now.
     """
 
     def __init__(
-        self, retrieval: Retrieval, query: Picture = FIRST_QUERY, options: Options = DEFAULTS
+        self, retrieval: Retrieval, query: Picture | None = None, options: Options = DEFAULTS
     ) -> None:
         self.retrieval = retrieval
+        self.listed: Kind = "query" if len(retrieval.query) else "gallery"
         self.uploads: list[Upload] = []
         self._earlier: list[Picture] = []
         self._shuffles = 0
         self.k_max = max(K_MAX, options.k1, options.k2)
-        self.result = self._search(query, options)
+        self.result = self._search(query or Picture(self.listed, 0), options)
 
     def look_up(self, picture: Picture) -> None:
         """Ranks the gallery for a picture; what was looked up before is one step back.
@@ -155,14 +169,14 @@ class BrowserState:
     def queries(
         self, order: QueryOrder = "as in the set", camid: int | None = None, pid: int | None = None
     ) -> np.ndarray:
-        """Indices of the queries, int64 `[n]`: those of one camera or identity, or all of them.
+        """Indices of what is listed, int64 `[n]`: of one camera or identity, or all of them.
 
         By AP, which is that of plain distances, those without a right answer come last; `"random"`
         is another order each time; an unknown one is a ValueError.
         """
         if order not in get_args(QueryOrder):
             raise ValueError(f"order must be one of {get_args(QueryOrder)}, got {order!r}")
-        table = self.retrieval.query
+        table = self._table(Picture(self.listed, 0))
         indices = np.arange(len(table))
         if order == "random":
             indices = np.random.default_rng(self._shuffles).permutation(indices)
@@ -177,7 +191,12 @@ class BrowserState:
 
     @cached_property
     def scores(self) -> RetrievalScores:
-        """AP of every query by plain distances; computed when first asked for."""
+        """AP of every query by plain distances; computed when first asked for.
+
+        A ValueError where it is not known whom the pictures show.
+        """
+        if not self.retrieval.labelled:
+            raise ValueError(f"there is no AP: {NO_LABELS}")
         return evaluate_embeddings(self.retrieval.query, self.retrieval.gallery)
 
     @property
@@ -200,17 +219,21 @@ class BrowserState:
         return self._table(picture).embeddings[picture.index]
 
     def pid_and_camid(self, picture: Picture) -> tuple[int | None, int | None]:
-        """Identity and camera of a picture; None for the reader's own."""
-        if picture.kind == "upload":
+        """Identity and camera of a picture; None where nobody knows them."""
+        if picture.kind == "upload" or not self.retrieval.labelled:
             return None, None
         table = self._table(picture)
         return int(table.pids[picture.index]), int(table.camids[picture.index])
+
+    def path(self, picture: Picture) -> str:
+        """The file of a picture of the set, as its table names it."""
+        return str(self._table(picture).paths[picture.index])
 
     def save_ranking(self, file: AnyPath) -> None:
         """Writes the gallery in the order that is seen, nearest first, as CSV.
 
         The columns are rank (empty for junk), distance (re-ranked, the final one), verdict, pid,
-        camid and path.
+        camid and path; without labels rank, distance and path.
         """
         ranked, gallery = self.result.ranked, self.retrieval.gallery
         table = pd.DataFrame(
@@ -223,6 +246,8 @@ class BrowserState:
                 "path": gallery.paths[ranked.order],
             }
         )
+        if not self.retrieval.labelled:
+            table = table[["rank", "distance", "path"]]
         with atomic_write(file) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
 
