@@ -192,6 +192,10 @@ class LabPage:
         self._command("notebook:run-all-above", patience)
         self._command("notebook:run-cell", patience)
 
+    def save(self):
+        """Saves the notebook."""
+        self._command("docmanager:save", PATIENCE)
+
     def choose_theme(self, name):
         """Switches the theme and waits until it is seen."""
         self._finish(f"""() => window.jupyterapp.commands.execute(

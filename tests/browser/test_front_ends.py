@@ -1,5 +1,7 @@
 """The widgets are live in Voila and in Notebook 7, too."""
 
+import shutil
+
 from lab_driver import voila_server
 from playwright.sync_api import expect
 from small_cells import PLAYGROUND, QUERY_BROWSER, write_cell
@@ -26,6 +28,20 @@ def test_voila_shows_the_widgets(chromium, tmp_path):
 def look_somebody_up(page):
     page.locator(".browser-queries .picture-card").nth(2).click()
     expect(page.locator(".browser-facts")).to_contain_text("Query 2")
+
+
+def test_a_saved_notebook_keeps_a_sentence(chromium, run_cell, lab, lab_folder):
+    live = run_cell(PLAYGROUND)
+    expect(live.page.locator(".tripletlib-saved")).to_be_hidden()
+    live.save()
+    notebooks = lab_folder / "notebooks"
+    shutil.copy(notebooks / "one_cell.ipynb", notebooks / "saved.ipynb")  # no kernel knows this one
+    address, token = lab
+    page = chromium.new_page()
+    page.goto(f"{address}/doc/tree/saved.ipynb?token={token}")
+    expect(page.locator(".tripletlib-saved")).to_be_visible()
+    expect(page.locator(".tripletlib-saved")).to_contain_text("needs a live notebook")
+    page.close()
 
 
 def test_notebook_7_shows_the_playground(chromium, lab, lab_folder):
