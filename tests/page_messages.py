@@ -6,6 +6,11 @@ def choose(grid, key):
     grid._handle_custom_msg({"chosen": key}, [])
 
 
+def hover(grid, key):
+    """The mouse is moved onto a picture of a grid, or off it with an empty key."""
+    grid._handle_custom_msg({"hovered": key}, [])
+
+
 def send_file(upload, name, data):
     """A file is chosen."""
     upload._handle_custom_msg({"name": name}, [memoryview(data)])

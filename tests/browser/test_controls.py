@@ -29,3 +29,11 @@ def test_re_ranking_answers_while_k1_is_dragged(run_cell):
     page.mouse.move(x - 20, y, steps=4)
     expect(title).not_to_contain_text("k1 20,")  # the button is still held
     page.mouse.up()
+
+
+def test_a_card_under_the_mouse_is_ringed_in_the_map(run_cell):
+    page = run_cell(QUERY_BROWSER).page
+    dots = page.locator(".browser-map path.dot")
+    before = dots.count()
+    page.locator(".browser-results .picture-card").nth(2).hover()
+    expect(dots).to_have_count(before + 1)

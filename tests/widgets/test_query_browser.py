@@ -6,7 +6,14 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from page_messages import choose, click_point, hover_point, refuse_file, send_file
+from page_messages import (
+    choose,
+    click_point,
+    hover,
+    hover_point,
+    refuse_file,
+    send_file,
+)
 from PIL import Image
 from toy_retrieval import make_retrieval, png
 
@@ -169,7 +176,7 @@ def test_an_own_picture_good_broken_and_too_large(shown):
 
 def map_points(shown):
     """Where the map's marks lie: the background, each verdict's answers, the query."""
-    background, *answers, query = (
+    _, background, *answers, query = (
         np.column_stack([mark.x, mark.y]) for mark in shown.map.widget.marks
     )
     return background, dict(zip(VERDICT_STYLES, answers, strict=True)), query
@@ -184,7 +191,7 @@ def test_the_map_marks_query_and_answers_and_its_points_can_be_chosen(shown):
     # a plane of principal components: the map's distances never exceed the true ones
     for place in places[:5]:
         assert np.linalg.norm(points[place.index] - query) <= place.distance + 1e-4
-    background = shown.map.widget.marks[0]
+    background = shown.map.widget.marks[1]
     click_point(background, 17)
     assert shown.state.result.query == Picture("gallery", 17)
     hover_point(background, 3)
@@ -194,17 +201,29 @@ def test_the_map_marks_query_and_answers_and_its_points_can_be_chosen(shown):
 
 def test_hovering_shows_its_errors_and_leaves_messages_alone(shown):
     shown.say("Saved a file")
-    hover_point(shown.map.widget.marks[0], 3)
+    hover_point(shown.map.widget.marks[1], 3)
     assert "Saved a file" in shown.message.text
     shown.state.retrieval.gallery.pids.resize(0, refcheck=False)
-    hover_point(shown.map.widget.marks[0], 4)
+    hover_point(shown.map.widget.marks[1], 4)
     assert shown.message.role == "alert"
     assert "out of bounds" in shown.message.text
 
 
+def test_a_card_and_its_dot_mark_each_other(shown):
+    ring, background = shown.map.widget.marks[:2]
+    key = keys(shown.results)[3]
+    hover(shown.results, key)
+    points, _, _ = map_points(shown)
+    np.testing.assert_allclose([ring.x, ring.y], points[[int(key.split(":")[1])]].T)
+    hover(shown.results, "")
+    assert not len(ring.x)
+    hover_point(background, 17)
+    assert shown.results.linked == "gallery:17"
+
+
 @pytest.mark.parametrize("send", [hover_point, click_point])
 def test_a_point_that_is_not_there_is_said(shown, send):
-    send(shown.map.widget.marks[0], 10_000)
+    send(shown.map.widget.marks[1], 10_000)
     assert shown.message.role == "alert"
     assert "out of bounds" in shown.message.text
 
@@ -213,8 +232,8 @@ def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
     monkeypatch.setattr(charts, "SHOWN", 10)
     chosen = []
     plane = GalleryPlane(np.random.default_rng(0).normal(size=(100, 4)))
-    shown = GalleryMap(plane, str, notebook_widget.NotebookWidget(""), chosen.append)
-    background = shown.widget.marks[0]
+    shown = GalleryMap(plane, str, notebook_widget.NotebookWidget(""), chosen.append, print)
+    background = shown.widget.marks[1]
     assert len(background.x) == 10
     assert shown.note.endswith(", 10 of 100 pictures drawn")
     click_point(background, 9)

@@ -56,7 +56,8 @@ class GalleryMap:
     """A scatter of the gallery in the plane; query and answers stand out.
 
     Hovering over a point shows its picture, by the HTML that `describe` makes of its gallery index;
-    a click calls `on_choose` with the index. The owner shows errors.
+    `on_hover` and, by a click, `on_choose` are called with the index. The owner shows
+    errors.
 
     Attributes:
         note: what is drawn, and how much of it the plane shows.
@@ -69,9 +70,10 @@ class GalleryMap:
         describe: Callable[[int], str],
         owner: NotebookWidget,
         on_choose: Callable[[int], None],
+        on_hover: Callable[[int], None],
     ) -> None:
         self._plane, self._describe = plane, describe
-        self._owner, self._on_choose = owner, on_choose
+        self._owner, self._on_choose, self._on_hover = owner, on_choose, on_hover
         self._tip = ipywidgets.HTML()
         self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
         self._indices: dict[Any, np.ndarray] = {}  # of each mark's points
@@ -88,11 +90,14 @@ class GalleryMap:
         }
         look = {"colors": [PAPER], "stroke": TEXT, "stroke_width": 3, "default_size": 220}
         self._query = bqplot.Scatter(x=[0], y=[0], scales=self._scales, marker="diamond", **look)
+        look |= {"fill": False, "default_size": 300}
+        self._ring = bqplot.Scatter(x=[], y=[], scales=self._scales, **look)
         self.note = f"Two principal components, {plane.explained:.0%} of the variance"
         if len(shown) < size:
             self.note += f", {len(shown):,} of {size:,} pictures drawn"
         # No axes: only who is near to whom means something.
-        self.widget = _figure([background, *self._answers.values(), self._query], [], 8, 8, 8)
+        marks = [self._ring, background, *self._answers.values(), self._query]
+        self.widget = _figure(marks, [], 8, 8, 8)
 
     def show(self, query: np.ndarray, places: Sequence[Place]) -> None:
         """Marks a query, by its embedding `[D]`, and its answers."""
@@ -100,6 +105,10 @@ class GalleryMap:
             mine = [place.index for place in places if place.verdict == verdict]
             self._move(mark, np.array(mine, dtype=int))
         move_mark(self._query, self._plane.project(query[None]))
+
+    def point_out(self, index: int | None) -> None:
+        """Rings a picture of the gallery, or none."""
+        move_mark(self._ring, self._plane.points[[] if index is None else [index]])
 
     def _move(self, mark: Any, indices: np.ndarray) -> None:
         self._indices[mark] = indices
@@ -114,6 +123,7 @@ class GalleryMap:
 
         def show_tip(_: Any, event: dict[str, Any]) -> None:
             self._tip.value = self._describe(index(event))
+            self._on_hover(index(event))
 
         # Hovering leaves a message where it is: the mouse may be on its way elsewhere.
         mark.on_hover(self._owner.guarded(show_tip, clears=False))

@@ -64,7 +64,8 @@ class Group:
 class PictureGrid(anywidget.AnyWidget):
     """Groups of pictures to be walked with the arrow keys and chosen with Enter or a click.
 
-    `label` names the grid to a screen reader; `on_choose` is called with a chosen picture's key.
+    `label` names the grid to a screen reader; `on_choose` is called with a chosen picture's key,
+    `on_hover` with that of the picture under the mouse, or an empty one.
     """
 
     _esm = page_file("picture_grid.js")
@@ -72,10 +73,18 @@ class PictureGrid(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     selected = traitlets.Unicode().tag(sync=True)
+    linked = traitlets.Unicode().tag(sync=True)  # key of a picture that is marked for the moment
 
-    def __init__(self, label: str, on_choose: Callable[[str], None]) -> None:
+    def __init__(
+        self, label: str, on_choose: Callable[[str], None], on_hover: Callable[[str], object] = str
+    ) -> None:
         super().__init__(label=label)
-        self.on_msg(lambda _, content, __: on_choose(str(content["chosen"])))
+
+        def receive(_: Any, content: dict[str, Any], __: Any) -> None:
+            act, key = (on_hover, "hovered") if "hovered" in content else (on_choose, "chosen")
+            act(str(content[key]))
+
+        self.on_msg(receive)
 
     def show(self, groups: Sequence[Group], selected: str = "") -> None:
         """Draws the groups; the card with the key `selected` is marked."""

@@ -72,14 +72,19 @@ class QueryBrowser(NotebookWidget):
         self._cards = CardMaker(self.state)
         self.queries = QueryList(self.state, self._cards, self, self._look_up)
         choose = self.guarded(lambda key: self._look_up(picture_of(key)))
-        self.results = part("results", PictureGrid("ranked gallery", choose))
+        hover = self.guarded(self._point_out, clears=False)
+        self.results = part("results", PictureGrid("ranked gallery", choose, hover))
         self.why = part("why", PictureGrid("why", choose))
         self.why_text = ipywidgets.HTML()
         self.facts, self._query = part("facts", ipywidgets.HTML()), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
         plane = GalleryPlane(retrieval.gallery.embeddings)
         self.map = GalleryMap(
-            plane, self._describe, self, lambda index: self._look_up(Picture("gallery", index))
+            plane,
+            self._describe,
+            self,
+            lambda index: self._look_up(Picture("gallery", index)),
+            lambda index: self.results.set_trait("linked", f"gallery:{index}"),
         )
         self.controls = _option_controls(self.state.result.options, self.state.k_max)
         for name, control in self.controls.items():
@@ -164,6 +169,9 @@ class QueryBrowser(NotebookWidget):
     def _look_up(self, picture: Picture) -> None:
         self.state.look_up(picture)
         self._draw()
+
+    def _point_out(self, key: str) -> None:
+        self.map.point_out(picture_of(key).index if key else None)
 
     def _change(self, name: str, event: dict[str, Any]) -> None:
         try:

@@ -72,8 +72,16 @@ function render({ model, el }) {
     }
   };
   const link = (key) => {
-    for (const one of cards()) one.classList.toggle("linked", key !== null && one.dataset.key === key);
+    for (const one of cards()) one.classList.toggle("linked", key !== "" && one.dataset.key === key);
   };
+  let hovered = "";
+  const hover = (key) => {
+    if (key === hovered) return;
+    hovered = key;
+    link(key);
+    model.send({ hovered: key });
+  };
+  const linkFromPython = () => link(model.get("linked"));
   const draw = () => {
     const hadFocus = el.contains(document.activeElement);
     el.setAttribute("aria-label", model.get("label"));
@@ -98,20 +106,22 @@ function render({ model, el }) {
     event.stopPropagation();
     if (to) rove(to, true);
   });
-  const entered = (event) => link(event.target.closest?.(".picture-card")?.dataset.key ?? null);
+  const entered = (event) => hover(event.target.closest?.(".picture-card")?.dataset.key ?? "");
   el.addEventListener("pointerover", entered);
   el.addEventListener("focusin", (event) => {
     entered(event);
     const focused = event.target.closest(".picture-card");
     if (focused) rove(focused, false);
   });
-  for (const name of ["pointerleave", "focusout"]) el.addEventListener(name, () => link(null));
+  for (const name of ["pointerleave", "focusout"]) el.addEventListener(name, () => hover(""));
   model.on("change:groups", draw);
   model.on("change:selected", markSelected);
+  model.on("change:linked", linkFromPython);
   draw();
   return () => {
     model.off("change:groups", draw);
     model.off("change:selected", markSelected);
+    model.off("change:linked", linkFromPython);
   };
 }
 
