@@ -121,7 +121,8 @@ def project(tmp_path):
 
 
 def make(project, *arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    # Below another make, as in `make test`, it would also print the folders that it enters.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.run(
         ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True
     )

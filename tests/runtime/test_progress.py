@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import nbformat
-import papermill
 import pytest
 
 from tripletlib.runtime import in_live_notebook
@@ -59,8 +58,10 @@ def test_a_kernel_without_a_front_end_is_not_live(tmp_path):
 
 
 @pytest.mark.usefixtures("_open_notebook")
-def test_papermill_is_not_live_although_it_inherits_a_front_end(notebook):
-    executed = papermill.execute_notebook(notebook, None, progress_bar=False)
+def test_papermill_is_not_live_although_it_inherits_a_front_end(notebook, tmp_path):
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", notebook]
+    subprocess.run([*command, tmp_path / "executed.ipynb"], check=True, capture_output=True)
+    executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
     assert "live: False" in executed.cells[0].outputs[0].text
 
 

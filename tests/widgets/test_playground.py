@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from page_messages import click_point, end_drag
+from page_messages import click_point, end_drag, start_drag
 
 from tripletlib.widgets import (
     Playground,
@@ -102,9 +102,18 @@ def test_an_error_in_a_callback_is_shown_until_the_next_success(shown, monkeypat
 def test_the_plane_grows_when_a_point_is_let_go_outside_and_not_before(shown):
     cloud, scale = marks(shown)[5], shown.widget.children[0].axes[0].scale
     before = scale.min
+    start_drag(cloud)
     shift(cloud, member=0, amount=-50)
     assert scale.min == before
     end_drag(cloud)
+    assert scale.min < -50
+
+
+def test_the_plane_grows_when_the_last_place_comes_after_the_point_was_let_go(shown):
+    cloud, scale = marks(shown)[5], shown.widget.children[0].axes[0].scale
+    start_drag(cloud)
+    end_drag(cloud)
+    shift(cloud, member=0, amount=-50)
     assert scale.min < -50
 
 

@@ -76,6 +76,7 @@ class Playground(NotebookWidget):
     def __init__(self, scene: Scene | None = None) -> None:
         super().__init__(_SENTENCE)
         self._start = self.scene = example_scene() if scene is None else scene
+        self._held = False  # whether the reader holds a point
         self._make_marks()
         self._make_controls()
         self.text = ipywidgets.HTML()
@@ -134,7 +135,8 @@ class Playground(NotebookWidget):
             enable_move=True, update_on_move=True,
         )  # fmt: skip
         cloud.observe(self.guarded(lambda _: self._take_points()), ["x", "y"])
-        cloud.on_drag_end(self.guarded(lambda *_: self._go_to(self.scene)))
+        cloud.on_drag_start(self.guarded(lambda *_: self._hold(True)))
+        cloud.on_drag_end(self.guarded(lambda *_: self._hold(False)))
         cloud.on_element_click(lambda _, event: self._choose(int(members[event["data"]["index"]])))
         return cloud
 
@@ -160,11 +162,18 @@ class Playground(NotebookWidget):
     def _step(self) -> None:
         self._go_to(gradient_step(self.scene))
 
+    def _hold(self, held: bool) -> None:
+        self._held = held
+        if not held:
+            self._go_to(self.scene)
+
     def _take_points(self) -> None:
         points = self.scene.points.copy()
         for members, cloud in zip(self._members, self._clouds, strict=True):
             points[members] = np.column_stack([cloud.x, cloud.y])
-        self._draw(replace(self.scene, points=points))
+        # A busy page sends the last place of a point after the message that it was let go.
+        go = self._draw if self._held else self._go_to
+        go(replace(self.scene, points=points))
 
     def _take_controls(self) -> None:
         anchor, margin, soft = (self.controls[name].value for name in ("anchor", "margin", "soft"))
