@@ -233,24 +233,34 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path, monkeypatch, name, cod
 MADE_BY = {"tta": "flip", "precision": "float32", "weights": "0123"}
 
 
+def wanted():
+    """Columns and origin of the saved table."""
+    columns = {name: getattr(table(), name) for name in ("pids", "camids", "paths")}
+    return columns, {"step": 700, "content": "ab", **MADE_BY}
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"step": 800},
         {"content": "another"},
-        {"made_by": MADE_BY | {"tta": "none"}},
-        {"made_by": MADE_BY | {"precision": "bfloat16"}},
-        {"made_by": MADE_BY | {"weights": "4567"}},
-        {"paths": ["a.jpg", "b.jpg", "c d.jpg"]},
+        {"tta": "none"},
+        {"precision": "bfloat16"},
+        {"weights": "4567"},
+        {"paths": np.array(["a.jpg", "b.jpg", "c d.jpg"])},
+        {"pids": np.array([9, 9, 9])},
+        {"camids": np.array([9, 9, 9])},
     ],
 )
 def test_a_saved_table_comes_back_only_for_what_it_was_made_from(tmp_path, changed):
     file = tmp_path / "query.npz"
     table(content="ab", **MADE_BY).save(file)
-    same = {"paths": table().paths, "step": 700, "content": "ab", "made_by": MADE_BY}
-    assert saved_table(file, **same) is not None
-    assert saved_table(file, **same | changed) is None
-    assert saved_table(tmp_path / "gallery.npz", **same) is None
+    columns, made_from = wanted()
+    assert saved_table(file, columns, made_from) is not None
+    assert saved_table(tmp_path / "gallery.npz", columns, made_from) is None
+    for name, value in changed.items():
+        (columns if name in columns else made_from)[name] = value
+    assert saved_table(file, columns, made_from) is None
 
 
 def test_a_table_without_fingerprints_is_read_but_never_taken_for_another(tmp_path):
@@ -259,7 +269,7 @@ def test_a_table_without_fingerprints_is_read_but_never_taken_for_another(tmp_pa
     paths = table().paths.astype(str)
     np.savez(file, **columns, paths=paths, step=700, tta="flip", files="0123456789abcdef")
     assert EmbeddingTable.load(file).content == ""
-    assert saved_table(file, paths, 700, "ab", MADE_BY) is None
+    assert saved_table(file, *wanted()) is None
 
 
 def test_another_weight_layer_or_type_is_another_network():

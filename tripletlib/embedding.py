@@ -1,9 +1,8 @@
 """Images to embeddings, batch by batch, and the table that keeps them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from tripletlib.augmentation import ENLARGEMENT
 from tripletlib.runtime import (
+    AnyPath,
     Progress,
     atomic_write,
     choose_layout,
@@ -228,7 +228,7 @@ class EmbeddingTable:
                 "both with the same checkpoint and settings"
             )
 
-    def save(self, file: str | PathLike[str]) -> None:
+    def save(self, file: AnyPath) -> None:
         """Writes an `.npz` archive, in one piece.
 
         Args:
@@ -249,7 +249,7 @@ class EmbeddingTable:
             np.savez(stream, **columns)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, file: str | PathLike[str]) -> Self:
+    def load(cls, file: AnyPath) -> Self:
         """Reads a table that `save` wrote; nothing in the file is executed.
 
         Args:
@@ -283,16 +283,14 @@ class EmbeddingTable:
 
 
 def saved_table(
-    file: Path, paths: Sequence[str], step: int, content: str, made_by: Mapping[str, str]
+    file: Path, columns: Mapping[str, np.ndarray], made_from: Mapping[str, Any]
 ) -> EmbeddingTable | None:
-    """A table that an earlier call saved, if it was made from the same.
+    """A table that an earlier call saved, if it is of the same pictures and was made alike.
 
     Args:
         file: where it would lie.
-        paths: the images' files, as the table names them.
-        step: training step of the checkpoint.
-        content: `fingerprint` of the split.
-        made_by: see `embedded_by`.
+        columns: its `pids`, `camids` and `paths`.
+        made_from: its other attributes, see `EmbeddingTable`.
 
     Returns:
         The table; None if there is none, one of something else, or one that does not say of what.
@@ -303,9 +301,10 @@ def saved_table(
     if not file.exists():
         return None
     saved = EmbeddingTable.load(file)
-    wanted = {"step": step, "content": content, **made_by}
-    same = all(getattr(saved, name) == value for name, value in wanted.items())
-    return saved if same and np.array_equal(saved.paths, paths) else None
+    same = all(getattr(saved, name) == value for name, value in made_from.items()) and all(
+        np.array_equal(getattr(saved, name), column) for name, column in columns.items()
+    )
+    return saved if same else None
 
 
 def _views(images: Tensor, tta: TestTimeAugmentation) -> Iterator[Tensor]:

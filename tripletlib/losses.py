@@ -190,8 +190,7 @@ def lifted(
     The farthest positive and the nearest negative of batch hard give way to their smooth versions,
     log sum exp(d_pos) and -log sum exp(-d_neg), in which every image has its share.
 
-    Arguments and errors are those of `batch_hard`; the result has no chosen distances, and counts
-    an anchor with all its others as one triplet.
+    Arguments and errors are those of `batch_hard`; one triplet is an anchor with all its others.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), equation 8, "lifted embedding loss, generalised",
@@ -286,8 +285,7 @@ def check_margin(margin: Margin) -> None:
 def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does.
 
-    It lacks |a|^2, the same along a row. Moved as in `Frame`, the terms and their rounding are
-    small.
+    It lacks |a|^2, the same along a row. Moved as in `Frame`, terms and rounding are small.
     """
     check_metric(metric)
     (points,) = full_precision(embeddings.detach())

@@ -1,4 +1,4 @@
-"""Scores of a whole ranking: CMC and both mAPs under the Market-1501 protocol, in blocks."""
+"""Scores of a whole ranking: CMC, both mAPs and mINP under the Market-1501 protocol, in blocks."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -29,8 +29,7 @@ class RetrievalScores:
             `cmc[0]`), float64 `[min(max_rank, G)]`, in [0, 1].
         map: mean average precision by the rectangle rule, in [0, 1].
         map_market: the same by the trapezoid rule of Market-1501's own evaluation code.
-        minp: mean inverse negative penalty, in [0, 1]: the number of right answers divided by the
-            place of the last one, mean over the queries (Ye et al. 2021, arXiv 2001.04193).
+        minp: right answers / place of the last, mean over queries (Ye et al., arXiv 2001.04193).
         average_precision: of each query, by the rectangle rule, float64 `[Q]`; NaN without a right
             answer.
         average_precision_market: the same by the trapezoid rule.

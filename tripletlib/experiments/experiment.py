@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import torch
@@ -257,19 +258,16 @@ class Experiment(ExperimentSettings):
         made_by = embedded_by(model, self.tta, self.precision)
         if self.metric == "cosine":  # see `embed`
             made_by["precision"] += ", rows of length 1"
-        saved = processes.from_first(lambda: saved_table(file, paths, step, content, made_by))
+        made_from = {"step": step, "content": content, **made_by}
         zeros = np.zeros(len(paths), np.int64)
         pids, camids = (split.pids, split.camids) if isinstance(split, Split) else (zeros, zeros)
-        if (
-            saved is not None
-            and np.array_equal(saved.pids, pids)
-            and np.array_equal(saved.camids, camids)
-        ):
+        columns: dict[str, Any] = {"pids": pids, "camids": camids, "paths": np.array(paths)}
+        saved = processes.from_first(lambda: saved_table(file, columns, made_from))
+        if saved is not None:
             return saved
         mine = split.images[processes.share(len(split))]
         none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
         parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
-        columns = np.concatenate(parts), pids, camids, np.array(paths)
-        table = EmbeddingTable(*columns, step, **made_by, content=content)
+        table = EmbeddingTable(np.concatenate(parts), **columns, **made_from)
         processes.from_first(lambda: table.save(file))
         return table

@@ -5,10 +5,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tripletlib.losses import Margin
+from tripletlib.losses import Margin, triplet_losses
 from tripletlib.plots.style import (
     BLACK,
     BLUE,
@@ -137,7 +138,7 @@ def draw_histories(runs: Mapping[str, tuple[History, Margin]]) -> Figure:
 
 def _collapsed_loss(margin: Margin) -> float:
     """The loss when all images lie in one point."""
-    return float(np.log(2)) if margin == "soft" else margin
+    return triplet_losses(torch.zeros(()), margin)[0].item()
 
 
 def _draw_percentiles(

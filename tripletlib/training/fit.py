@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from tripletlib.losses import Margin
+from tripletlib.losses import Margin, triplet_losses
 from tripletlib.runtime import (
     AnyPath,
     Progress,
@@ -103,7 +103,7 @@ def _collapse(history: History, margin: Margin) -> str:
     is active (Hermans et al. 2017, appendix D): here within 1 % at each of these steps.
     """
     losses, active = (history[name][-_COLLAPSE_STEPS:] for name in ("loss", "active_fraction"))
-    packed = math.log(2) if margin == "soft" else float(margin)
+    packed = triplet_losses(torch.zeros(()), margin)[0].item()
     if len(losses) < _COLLAPSE_STEPS or active.min() <= 0.999:
         return ""
     if (abs(losses - packed) > 0.01 * packed).any():

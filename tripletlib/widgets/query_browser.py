@@ -67,8 +67,8 @@ class QueryBrowser(NotebookWidget):
     ) -> None:
         super().__init__(_SENTENCE)
         self._folder = from_repository(folder)
-        self._replace_earlier()
         self.state = BrowserState(retrieval, query, options)
+        self._replace_earlier()  # which is still there if the new one cannot be opened
         self._cards = CardMaker(self.state)
         self.queries = QueryList(self.state, self._cards, self, self._look_up)
         choose = self.guarded(lambda key: self._look_up(picture_of(key)))
