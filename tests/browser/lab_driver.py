@@ -167,6 +167,10 @@ class LabPage:
             await panel.context.ready;
             await panel.sessionContext.ready;
             const kernel = panel.sessionContext.session.kernel;
+            // The page asks a new kernel for its widgets. Were a cell to run before the answer,
+            // its half-made widgets would be asked for, and be reported as not found.
+            await new Promise(done => setTimeout(done));
+            await kernel.requestCommInfo({target_name: "jupyter.widget"});
             window.kernelErrors = [];
             kernel.iopubMessage.connect((_, {header, content}) => {
                 const text = content.text ?? "";
@@ -206,12 +210,7 @@ class LabPage:
 
     def errors(self):
         """What went wrong so far, in the browser, in callbacks or in cells."""
-        # JupyterLab may look for a widget's part that is still on its way, and finds it a moment
-        # later; it counts where the page goes on to say so.
-        shown = self.page.get_by_text("Error displaying widget").count()
-        late = "console: Error: widget model not found"
-        problems = [text for text in self.problems if shown or not text.startswith(late)]
-        return [*problems, *self.page.evaluate("window.kernelErrors")]
+        return [*self.problems, *self.page.evaluate("window.kernelErrors")]
 
     def screenshot(self, name, element=None):
         """Keeps a picture of the page, or of one element, for a person to look at."""
