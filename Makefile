@@ -3,9 +3,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
-# Files of tests are dealt to up to four processes, one for each core; `make test PARALLEL=` runs them
-# one after the other.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# Three processes share the files of tests: two cores stay busy while a test waits for a browser or
+# for a new process. `make test PARALLEL=` runs one file after the other.
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run check test bench lab notebooks course slides constraints hashes clean
@@ -36,15 +36,17 @@ check: $(READY) ## lint, types and the fast tests, in about a minute
 
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
+# What takes longest begins first, or one process would still work on it when the others are done.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest $(PARALLEL)
 	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest notebooks --ignore notebooks/exercises $(PARALLEL) --nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3
+	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder \
+		--nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3 --ignore notebooks/exercises \
+		notebooks tests/course tests/browser tests tripletlib
 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/bench_losses.py

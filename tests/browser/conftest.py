@@ -8,7 +8,7 @@ from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server
 from playwright.sync_api import sync_playwright
 from small_cells import write_cell
 
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime.paths import REPOSITORY
 
 ABSENT = (
     "no Chromium found: install one (Debian: apt-get install chromium) or name it in "
@@ -45,7 +45,7 @@ def lab(chromium, lab_folder):
 def open_notebook(chromium, lab, request):
     """Opens notebooks; afterwards no error may have come up in any of them."""
     pages = []
-    folder = runs_root() / "browser-tests" / request.node.name
+    folder = REPOSITORY / "runs" / "browser-tests" / request.node.name
     shutil.rmtree(folder, ignore_errors=True)
 
     def open_one(name, **size):
