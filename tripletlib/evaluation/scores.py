@@ -11,11 +11,16 @@ from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.evaluation.protocol import DISTRACTOR, JUNK, Numbers, to_distances, to_labels
+from tripletlib.evaluation.protocol import (
+    Answers,
+    Numbers,
+    row_blocks,
+    to_distances,
+    to_labels,
+)
 from tripletlib.evaluation.ranking import Rule, precision_terms
 from tripletlib.runtime import choose_device, current_processes
 
-_ROWS = 64  # queries whose distances are converted and checked at once
 # Up to this share of the gallery, images are placed by counting what is nearer; beyond, by sorting.
 COUNTED_SHARE = 0.01
 
@@ -90,15 +95,7 @@ def evaluate(
         >>> scores.cmc, round(scores.map, 3), round(scores.map_market, 3)
         (array([0., 1., 1.]), 0.583, 0.417)
     """
-    matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
-    if matrix.ndim != 2:
-        raise ValueError(f"distances must be [Q, G], got {list(matrix.shape)}")
-    queries = len(to_labels(query_pids, "query_pids"))
-    if len(matrix) != queries:
-        raise ValueError(
-            f"distances {list(matrix.shape)} has not one row for each of {queries} query_pids"
-        )
-    blocks = ((start, matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS))
+    blocks = row_blocks(distances, len(to_labels(query_pids, "query_pids")))
     labels = query_pids, gallery_pids, query_camids, gallery_camids
     return evaluate_blocks(blocks, *labels, max_rank, camera_filter)
 
@@ -125,7 +122,7 @@ def evaluate_blocks(
         >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
         0.75
     """
-    answers = _Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
+    answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
     counts = answers.count_right(max_rank)  # [Q]
     ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
     return _summarize(ranks, counts, min(max_rank, answers.gallery))
@@ -174,7 +171,7 @@ def evaluate_embeddings(
     if not camera_filter:
         _tell_shared_pictures(query, gallery)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
-    answers = _Answers(*labels, camera_filter)
+    answers = Answers(*labels, camera_filter)
     counts = answers.count_right(max_rank)  # [Q]
     processes = current_processes()
     share = processes.share(len(counts))
@@ -190,81 +187,8 @@ def evaluate_embeddings(
     return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
 
 
-class _Answers:
-    """Which gallery images are right, and which are junk, for each query."""
-
-    def __init__(
-        self,
-        query_pids: Numbers,
-        gallery_pids: Numbers,
-        query_camids: Numbers | None,
-        gallery_camids: Numbers | None,
-        camera_filter: bool,
-    ) -> None:
-        self.pids = to_labels(query_pids, "query_pids")
-        nobody = np.unique(self.pids[self.pids <= DISTRACTOR]).tolist()
-        if nobody:
-            raise ValueError(
-                f"query_pids holds {', '.join(map(str, nobody))}: 0 stands for a distractor and "
-                "less for junk, which are nobody to be found; number identities from 1, or leave "
-                "these queries out"
-            )
-        pids = to_labels(gallery_pids, "gallery_pids")
-        self.queries, self.gallery = len(self.pids), len(pids)
-        if not self.queries or not self.gallery:
-            raise ValueError(f"nothing to rank: {self.queries} queries, {self.gallery} images")
-        self.usable = np.flatnonzero(pids != JUNK)
-        self.camids: tuple[np.ndarray, np.ndarray] | None = None
-        if camera_filter:
-            if query_camids is None or gallery_camids is None:
-                raise ValueError("pass query_camids and gallery_camids, or camera_filter=False")
-            of_gallery = to_labels(gallery_camids, "gallery_camids", self.gallery)[self.usable]
-            self.camids = to_labels(query_camids, "query_camids", self.queries), of_gallery
-        # Sorted by pid, an identity's images lie side by side: no query need compare all pids.
-        pids = pids[self.usable]
-        self.by_pid = np.argsort(pids, kind="stable")
-        self.first, self.last = (
-            np.searchsorted(pids[self.by_pid], self.pids, side) for side in ("left", "right")
-        )
-
-    def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """The usable gallery's images of the query's identity, ascending, and which are junk."""
-        own = self.by_pid[self.first[query] : self.last[query]]
-        if self.camids is None:
-            return own, np.zeros(len(own), dtype=bool)
-        of_query, of_gallery = self.camids
-        return own, of_gallery[own] == of_query[query]
-
-    def count_right(self, max_rank: int) -> np.ndarray:
-        """Number of right answers of each query, int64 `[Q]`; a ValueError if there are none."""
-        if max_rank < 1:
-            raise ValueError(f"max_rank must be at least 1, got {max_rank}")
-        junk_of = (self.of(query)[1] for query in range(self.queries))
-        counts = np.array([np.count_nonzero(~junk) for junk in junk_of], dtype=np.int64)
-        if not counts.any():
-            raise ValueError(
-                f"none of {self.queries} queries has a right answer among {self.gallery} gallery "
-                f"images (camera_filter={self.camids is not None}): compare their pids and camids"
-            )
-        return counts
-
-    def rows(self, start: int, block: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Each query of a block with its distances to the usable gallery."""
-        if block.ndim != 2 or block.shape[1] != self.gallery:
-            raise ValueError(
-                f"distances must be [Q, G] with G = {self.gallery}, the number of gallery_pids; "
-                f"got {list(block.shape)}"
-            )
-        if start < 0 or start + len(block) > self.queries:
-            raise ValueError(
-                f"a block of {len(block)} rows does not fit at {start} of {self.queries} queries"
-            )
-        usable = block if len(self.usable) == self.gallery else block[:, self.usable]
-        return enumerate(usable, start)
-
-
 def _rank_blocks(
-    blocks: Iterable[tuple[int, Numbers]], answers: _Answers, counts: np.ndarray, share: slice
+    blocks: Iterable[tuple[int, Numbers]], answers: Answers, counts: np.ndarray, share: slice
 ) -> np.ndarray:
     """Ranks of the right answers of a share of the queries, from 1, one query after the other."""
     # One array for all: thousands of small ones between large blocks would keep their memory.
