@@ -49,6 +49,7 @@ def test_scores_are_those_of_the_embeddings_before_and_after(trained):
         wanted = evaluate(distances, *labels)
         assert scored.map == pytest.approx(wanted.map, abs=1e-6)
         assert scored.map_market == pytest.approx(wanted.map_market, abs=1e-6)
+        assert scored.minp == pytest.approx(wanted.minp, abs=1e-6)
         ranks = [scored.rank1, scored.rank5, scored.rank10]
         np.testing.assert_allclose(ranks, wanted.cmc[[0, 4, 9]])
         assert (scored.queries, scored.gallery) == (wanted.valid_count, len(gallery))
@@ -74,6 +75,7 @@ def test_the_command_line_leaves_a_file_with_what_it_printed(trained, file, caps
     _, *printed = capsys.readouterr().out.splitlines()  # first: how many have a right answer
     for row, line in zip(rows, printed, strict=False):
         assert f"mAP {float(row['map']):.1%} (rectangle)" in line
+        assert f"mINP {float(row['minp']):.1%}" in line
         assert f"rank-1 {float(row['rank1']):.1%}" in line
 
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from tripletlib import plots
-from tripletlib.evaluation import average_precision
+from tripletlib.evaluation import average_precision, pair_curve
 
 
 def area(polygon):
@@ -68,6 +68,29 @@ def test_distances_are_densities_over_one_scale(ax):
     assert len({tuple(data.edges) for data in curves}) == 1
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["right: 30 pairs", "wrong: 1,000 pairs"]
+
+
+def test_a_roc_marks_the_rates_at_the_threshold(ax):
+    distances = np.concatenate([np.linspace(0, 1, 10), np.linspace(0.35, 2, 300)])
+    pids = np.repeat([7, 8], [10, 300])
+    curve = pair_curve(distances[None], np.array([7]), pids, camera_filter=False)
+    plots.draw_roc(ax, {"one": curve}, 0.6, "title")
+    line, mark = ax.lines
+    assert line.get_xydata().tolist() == list(
+        map(list, zip(curve.false_match_rate, curve.true_match_rate, strict=True))
+    )
+    accepted = distances <= curve.thresholds[5]  # 5/9, the last genuine distance up to 0.6
+    (x,), (y,) = mark.get_data()
+    assert (x, y) == pytest.approx((accepted[10:].mean(), accepted[:10].mean()))
+    assert ax.get_xscale() == "log"
+    ax.figure.canvas.draw()
+
+
+def test_a_roc_without_pairs_of_two_people_is_drawn(ax):
+    curve = pair_curve(np.array([[0.1]]), np.array([7]), np.array([7]), camera_filter=False)
+    plots.draw_roc(ax, {"one": curve}, -np.inf, "title")  # what `threshold_at` gives
+    ax.figure.canvas.draw()
+    assert len(ax.lines[1].get_xdata()) == 0
 
 
 def test_a_sweep_writes_its_scores_and_frames_the_best():

@@ -1,6 +1,7 @@
-"""Scores of a ranked gallery under the Market-1501 protocol: CMC, average precision, mAP."""
+"""Scores under the Market-1501 protocol: of ranked galleries (CMC, AP, mAP), and of pairs (ROC)."""
 
 from tripletlib.evaluation.multi_query import pool_queries
+from tripletlib.evaluation.pairs import PairCurve, pair_curve
 from tripletlib.evaluation.protocol import DISTRACTOR, JUNK
 from tripletlib.evaluation.ranking import (
     Place,
@@ -21,6 +22,7 @@ from tripletlib.evaluation.scores import (
 __all__ = [
     "DISTRACTOR",
     "JUNK",
+    "PairCurve",
     "Place",
     "RankedGallery",
     "RetrievalScores",
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate",
     "evaluate_blocks",
     "evaluate_embeddings",
+    "pair_curve",
     "pool_queries",
     "precision_recall",
     "rank_gallery",

@@ -35,6 +35,7 @@ class ScoredRun:
     gallery: int  # gallery images, junk left out
     map: float  # mean average precision by the rectangle rule, in [0, 1]
     map_market: float  # the same by the trapezoid rule of Market-1501's own code
+    minp: float  # mean inverse negative penalty, see `RetrievalScores`
     rank1: float  # share of queries whose first place is right; then of those with one in 5 and 10
     rank5: float
     rank10: float
@@ -43,6 +44,7 @@ class ScoredRun:
         return (
             f"step {self.step:,} · {self.tta} · re-ranking {self.reranking} · "
             f"mAP {self.map:.1%} (rectangle) {self.map_market:.1%} (trapezoid) · "
+            f"mINP {self.minp:.1%} · "
             f"rank-1 {self.rank1:.1%} · rank-5 {self.rank5:.1%} · rank-10 {self.rank10:.1%}"
         )
 
@@ -98,6 +100,5 @@ def _scored(
 ) -> ScoredRun:
     ranks = (float(scores.cmc[min(places, len(scores.cmc)) - 1]) for places in (1, 5, 10))
     counts = scores.valid_count, len(gallery)
-    return ScoredRun(
-        query.step, query.tta, reranking, *counts, scores.map, scores.map_market, *ranks
-    )
+    means = scores.map, scores.map_market, scores.minp
+    return ScoredRun(query.step, query.tta, reranking, *counts, *means, *ranks)

@@ -26,6 +26,7 @@ from tripletlib.plots.scores import (
     draw_lists,
     draw_precision_recall,
     draw_precisions,
+    draw_roc,
     draw_sweep,
 )
 from tripletlib.plots.style import (
@@ -52,7 +53,7 @@ __all__ = [
     "compute_distances", "draw_batch", "draw_before_after", "draw_cmc",
     "draw_contact_sheet", "draw_distances", "draw_embedding", "draw_growth", "draw_hardest",
     "draw_histories", "draw_history", "draw_lists", "draw_members", "draw_network", "draw_people",
-    "draw_precision_recall", "draw_precisions", "draw_ranking", "draw_rankings", "draw_sweep",
-    "draw_values", "literal", "moved_by", "save_ranking_pictures", "to_plane",
+    "draw_precision_recall", "draw_precisions", "draw_ranking", "draw_rankings", "draw_roc",
+    "draw_sweep", "draw_values", "literal", "moved_by", "save_ranking_pictures", "to_plane",
     "use_notebook_style",
 ]  # fmt: skip

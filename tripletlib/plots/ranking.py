@@ -25,7 +25,7 @@ from tripletlib.runtime import AnyPath, from_repository
 Protocol = Literal["market1501", "original"]
 PROTOCOLS: dict[Protocol, str] = {
     "market1501": "Market-1501's protocol: same person, same camera is junk",
-    "original": "the original's protocol: same-camera matches are right, distractors left out",
+    "original": "the TensorFlow original's protocol: same camera is right, no distractors",
 }
 
 

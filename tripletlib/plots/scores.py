@@ -1,4 +1,4 @@
-"""Figures of scores and costs: CMC, average precision and the area it is, distances, a sweep.
+"""Figures of scores and costs: CMC, AP and the area it is, distances, pairs (ROC), a sweep.
 
 Each draws on the axes `ax`; `draw_sweep` needs several and makes a figure. Curves are at most
 seven, given by the name that the legend shows.
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
-from tripletlib.evaluation import Rule, precision_recall
+from tripletlib.evaluation import PairCurve, Rule, precision_recall
 from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, VERDICT_STYLES, VERMILION
 
 _PERCENT = "{x:.0%}"
@@ -92,6 +92,25 @@ def draw_distances(ax: Axes, right: np.ndarray, wrong: np.ndarray, title: str) -
         ax.stairs(density, edges, color=colour, ls=line, lw=2, label=label)
     ax.set(title=title, xlabel="distance", ylabel="density", xlim=(0, edges[-1]))
     ax.legend()
+
+
+def draw_roc(ax: Axes, curves: Mapping[str, PairCurve], threshold: float, title: str) -> None:
+    """Draws receiver operating characteristics: true over false match rate, the latter as decades.
+
+    A mark on each curve shows the rates at the threshold. A part of a curve without false matches
+    has no place on a logarithmic axis.
+    """
+    for (name, curve), (colour, marker, line) in zip(curves.items(), SERIES, strict=False):
+        false, true = curve.false_match_rate, curve.true_match_rate
+        ax.plot(false, true, line, color=colour, label=name)
+        last = np.flatnonzero(curve.thresholds <= threshold)[-1:]
+        ax.plot(false[last], true[last], marker, color=colour, ms=9)
+    ax.set(title=title, xlabel="false match rate", ylabel="true match rate", ylim=(0, 1.03))
+    fewest = min(1 / max(curve.impostors, 10) for curve in curves.values())  # one false match
+    ax.set(xscale="log", xlim=(fewest, 1))
+    ax.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
+    ax.yaxis.set_major_formatter(_PERCENT)
+    ax.legend(loc="lower right")
 
 
 def draw_sweep(
