@@ -62,6 +62,25 @@ def batch_all(
     return math.fsum(losses) / max(counted, 1), active / len(pairs)
 
 
+def batch_sample(
+    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+) -> tuple[float, float]:
+    """Expected loss and share of active triplets: anchors count alike, their triplets by chance."""
+    by_anchor: dict[int, list[tuple[float, float]]] = {}
+    for a, p, n in triplets(labels):
+        d_pos = distance(points[a], points[p], metric)
+        d_neg = distance(points[a], points[n], metric)
+        by_anchor.setdefault(a, []).append((d_pos, d_neg))
+    loss = active = 0.0
+    for pairs in by_anchor.values():
+        weights = [math.exp(d_pos) * math.exp(-d_neg) for d_pos, d_neg in pairs]
+        for weight, pair in zip(weights, pairs, strict=True):
+            chance = weight / math.fsum(weights) / len(by_anchor)
+            loss += chance * triplet_loss(*pair, margin)
+            active += chance * is_active(*pair, margin)
+    return loss, active
+
+
 def batch_hard(
     points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
 ) -> tuple[float, float, list[float], list[float]]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from loss_cases import (
     BATCHES,
     CASES,
+    DEGENERATE,
     LOSSES,
     METRICS,
     SMOOTH,
@@ -31,7 +32,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tripletlib.distances import Metric
-from tripletlib.losses import Margin, batch_hard, mine_hardest
+from tripletlib.losses import Margin, batch_all, batch_hard, batch_sample, mine_hardest
 
 # --- Values and gradients -----------------------------------------------------------------------
 
@@ -147,6 +148,58 @@ def test_semi_hard_takes_the_hardest_of_the_semi_hard_triplets() -> None:
     fallback = pairs & (d >= other)  # no negative is farther: the farthest is taken
     losses = torch.where(fallback, d - other + 0.2, losses)
     assert_close(loss_of("semi_hard", labels, 0.2)(embeddings), losses[pairs].mean())
+
+
+# --- Batch sample: what it draws ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("margin", "metric"), [(0.5, "euclidean"), ("soft", "sqeuclidean"), (0.1, "cosine")]
+)
+def test_batch_sample_draws_as_often_as_it_says(margin: Margin, metric: Metric) -> None:
+    embeddings, labels = unequal()
+    generator = torch.Generator().manual_seed(0)
+    draws = [batch_sample(embeddings, labels, margin, metric, generator) for _ in range(4000)]
+    losses = torch.stack([result.loss for result in draws])
+    active = torch.stack([result.active_fraction for result in draws]).double()
+    assert losses.std() > 0
+    expected = oracles.batch_sample(embeddings.tolist(), labels.tolist(), margin, metric)
+    for values, mean in zip((losses, active), expected, strict=True):
+        assert abs(values.mean() - mean) < 4 * values.std() / len(values) ** 0.5
+
+
+def test_batch_sample_without_a_choice_is_batch_all() -> None:
+    labels = torch.tensor([0, 0, 1])
+    embeddings = draw(3, 4)
+    ours, theirs = (partial(f, labels=labels, margin=0.5) for f in (batch_sample, batch_all))
+    assert_close(ours(embeddings), theirs(embeddings))
+    losses = (lambda points, f=f: f(points).loss for f in (ours, theirs))
+    assert_close(*(gradient(loss, embeddings) for loss in losses))
+
+
+def test_batch_sample_repeats_its_draws_with_the_seed() -> None:
+    embeddings, labels = p_by_k(6, 4, 3)
+
+    def losses() -> list[float]:
+        return [batch_sample(embeddings, labels).loss.item() for _ in range(5)]
+
+    torch.manual_seed(3)
+    first, other = losses(), losses()
+    torch.manual_seed(3)
+    assert losses() == first != other
+
+
+def test_batch_sample_where_points_coincide_or_are_broken() -> None:
+    for embeddings, labels in DEGENERATE.values():
+        slope = gradient(
+            lambda points, labels=labels: batch_sample(points, labels).loss, embeddings
+        )
+        assert slope.isfinite().all()
+    embeddings, labels = DEGENERATE["all equal"]
+    assert_close(batch_sample(embeddings, labels, 0.3).loss.item(), 0.3)
+    for row in range(6):
+        broken = embeddings.index_fill(0, torch.tensor([row]), torch.nan)
+        assert not batch_sample(broken, labels).loss.isfinite()
 
 
 # --- Mining ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Triplet losses on a batch of P identities x K images: batch hard, batch all, semi-hard, lifted.
+"""Triplet losses on a batch of P x K images: batch hard, sample, all, semi-hard, lifted.
 
 A triplet is an anchor, a positive (another image of the anchor's identity) and a negative (an
 image of another identity). Its loss asks for d(anchor, positive) + margin < d(anchor, negative).
@@ -210,6 +210,51 @@ def lifted(
         loss=_unless_broken(losses.mean(), embeddings),
         active_fraction=active.mean(dtype=torch.float32),
     )
+
+
+def batch_sample(
+    embeddings: Tensor,
+    labels: Labels,
+    margin: Margin = 0.5,
+    metric: Metric = "euclidean",
+    generator: torch.Generator | None = None,
+) -> TripletResult:
+    """Mean loss of each anchor with one positive and one negative drawn at random, hard ones first.
+
+    An anchor's positive is drawn with probability proportional to exp(d), its negative with
+    exp(-d): farther positives and nearer negatives are likelier, and of images that lie close
+    together, compared with 1, all are about as likely.
+
+    `generator` is the source of the draws; None takes PyTorch's own, which `torch.manual_seed`
+    sets. Other arguments and errors are those of `batch_hard`; the result has no chosen distances.
+
+    Source:
+        `batch_sample` in loss.py of VisualComputingInstitute/triplet-reid, the code of Hermans et
+        al. 2017 (arXiv 1703.07737).
+
+    Example:
+        >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+        >>> batch_sample(embeddings, torch.tensor([0, 0, 1, 2]), margin=0.5).loss  # one of 4 pairs
+        tensor(0.)
+    """
+    distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
+    anchors = is_positive.any(1).nonzero().squeeze(1)  # [B']
+    weights = distances.detach()[anchors]  # [B', B] logarithms of the weights
+    positives = _draw_one(weights, is_positive[anchors], generator)  # [B']
+    negatives = _draw_one(-weights, is_negative[anchors], generator)  # [B']
+    differences = distances[anchors, positives] - distances[anchors, negatives]
+    losses, active = triplet_losses(differences, margin)
+    return TripletResult(
+        loss=_unless_broken(losses.mean(), embeddings),
+        active_fraction=active.mean(dtype=torch.float32),
+    )
+
+
+def _draw_one(logits: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A column of each row, drawn with probability softmax(logits) among the allowed ones."""
+    # The Gumbel-max trick: unlike `multinomial` it lets a NaN through to the loss.
+    noise = -torch.empty_like(logits).exponential_(generator=generator).log()
+    return (logits + noise).masked_fill(~allowed, -torch.inf).max(1).indices
 
 
 def mine_hardest(

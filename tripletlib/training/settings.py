@@ -7,13 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tripletlib.distances import Metric
-from tripletlib.losses import TripletResult, batch_all, batch_hard, semi_hard
+from tripletlib.losses import TripletResult, batch_all, batch_hard, batch_sample, semi_hard
 from tripletlib.training.parameters import Parameters, Real, Whole
 
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
     "batch_all": batch_all,
     "batch_all_nonzero": partial(batch_all, average="nonzero"),
+    "batch_sample": batch_sample,
     "semi_hard": semi_hard,
 }
 MAXIMUM_STEPS, MAXIMUM_BATCH = 10_000_000, 65_536
@@ -50,7 +51,9 @@ class TrainingSettings(Parameters):
 
     identities: Whole = Field(default=8, ge=2, le=MAXIMUM_BATCH)
     images_per_identity: Whole = Field(default=4, ge=2, le=MAXIMUM_BATCH)
-    loss: Literal["batch_hard", "batch_all", "batch_all_nonzero", "semi_hard"] = "batch_all"
+    loss: Literal["batch_hard", "batch_all", "batch_all_nonzero", "batch_sample", "semi_hard"] = (
+        "batch_all"
+    )
     margin: Annotated[Real, Field(ge=0)] | Literal["soft"] = "soft"
     metric: Metric = "euclidean"
     learning_rate: Real = Field(default=0.004, gt=0)
