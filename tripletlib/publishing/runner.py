@@ -15,13 +15,13 @@ from typing import Any
 import nbformat
 import numpy as np
 import papermill
-from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
 from tripletlib.experiments import Experiment
+from tripletlib.publishing.pages import write_page
 from tripletlib.runtime import (
     HEADLINES,
     REPOSITORY,
@@ -131,9 +131,8 @@ def execute(
     seconds = time.perf_counter() - start
     if output.is_file():
         executed = nbformat.read(output, as_version=4)
-        page, _ = HTMLExporter().from_notebook_node(executed)
-        output.with_suffix(".html").write_text(page, encoding="utf-8")
         headlines = find_headlines(executed)
+        write_page(output, notebook.parent)
     return Outcome(output, seconds, error, headlines)
 
 
