@@ -78,13 +78,6 @@ def test_junk_is_left_out_and_the_next_place_moves_up(retrieval, row):
     assert shades == (2, 3, 4, 5)
 
 
-def test_junk_can_be_shown_without_a_rank(retrieval, row):
-    _, *answers = draw(retrieval, row, show_junk=True)
-    titles, _, shades = zip(*answers, strict=True)
-    assert titles == ("– junk", "– junk", "⊘ 1", "✓ 2")
-    assert shades == (0, 1, 2, 3)
-
-
 def test_the_originals_protocol_is_kinder(retrieval, row):
     query, *answers = draw(retrieval, row, protocol="original")
     titles, _, shades = zip(*answers, strict=True)
@@ -157,7 +150,7 @@ def test_the_hardest_show_nearest_wrong_and_farthest_right(retrieval):
 def test_title_and_captions_do_not_overlap_whatever_the_style(retrieval, row):
     distances = {"before": np.tile(row, (3, 1)), "after": np.tile(-row, (3, 1))}
     with mpl.rc_context({"figure.constrained_layout.use": False}):
-        figure = plotting_ranking.draw_before_after(retrieval, 0, distances, 5, show_junk=True)
+        figure = plotting_ranking.draw_before_after(retrieval, 0, distances, 5)
     figure.canvas.draw()
     captions = [ax.title.get_window_extent() for ax in figure.axes]
     pictures = [ax.get_window_extent() for ax in figure.axes]

@@ -59,19 +59,18 @@ def draw_before_after(
     distances: Mapping[str, np.ndarray],
     top_k: int = 10,
     protocol: Protocol = "market1501",
-    show_junk: bool = False,
 ) -> Figure:
     """Draws the query `index` and its first `top_k` places under several distances, row by row.
 
     `distances` are `[Q, G]` by name, as `compute_distances` gives them. The protocol says what is
-    junk, see `rank`, and the title names it; `show_junk` shows it in grey.
+    junk, see `rank`, and the title names it.
     """
     rankings, image = [], retrieval.query_images[index]
     for name, table in distances.items():
         ranked = rank(retrieval, index, table[index], protocol)
         precision = ranked.average_precision  # by the rectangle rule
         score = "no right answer" if np.isnan(precision) else f"AP {precision:.1%}"
-        found = Ranking.of(retrieval, image, ranked, f"{name}\n{score}", top_k, show_junk)
+        found = Ranking.of(retrieval, image, ranked, f"{name}\n{score}", top_k)
         rankings.append(found)
     who = f"person {retrieval.person(retrieval.query.pids[index])}"
     where = f"camera {retrieval.camera(retrieval.query.camids[index])}"
