@@ -29,13 +29,3 @@ def click_point(mark, index):
 def hover_point(mark, index):
     """The mouse is moved over a point of a bqplot mark."""
     mark._handle_custom_msgs(mark, {"event": "hover", "data": {"index": index}})
-
-
-def start_drag(mark):
-    """The first point of a bqplot mark is taken hold of."""
-    mark._handle_custom_msgs(mark, {"event": "drag_start", "index": 0, "point": {}})
-
-
-def end_drag(mark):
-    """The first point of a bqplot mark is let go after it was dragged."""
-    mark._handle_custom_msgs(mark, {"event": "drag_end", "index": 0, "point": {}})

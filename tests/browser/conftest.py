@@ -69,7 +69,7 @@ def run_cell(open_notebook, lab_folder):
         write_cell(source, lab_folder / "notebooks" / "one_cell.ipynb")
         page = open_notebook("one_cell.ipynb", **size)
         page.run_all()
-        page.page.locator(".jp-OutputArea-output .widget-box").first.wait_for()
+        page.page.locator(".tripletlib-widget").first.wait_for()
         return page
 
     return run

@@ -9,9 +9,9 @@ from small_cells import PLAYGROUND, QUERY_BROWSER, write_cell
 
 def take_a_step(page):
     """The playground answers: a gradient step changes the loss."""
-    text = page.locator(".playground-text")
+    text = page.locator(".tripletlib-widget .playground-text")
     expect(text).to_contain_text("loss 1.727")
-    page.locator(".playground-step").click()
+    page.locator(".tripletlib-widget .playground-step").click()
     expect(text).not_to_contain_text("loss 1.727")
 
 
@@ -30,7 +30,7 @@ def look_somebody_up(page):
     expect(page.locator(".browser-facts")).to_contain_text("Query 2")
 
 
-def test_a_saved_notebook_keeps_a_sentence(chromium, run_cell, lab, lab_folder):
+def test_a_saved_notebook_keeps_the_playground(chromium, run_cell, lab, lab_folder):
     live = run_cell(PLAYGROUND)
     expect(live.page.locator(".tripletlib-saved")).to_be_hidden()
     live.save()
@@ -39,8 +39,10 @@ def test_a_saved_notebook_keeps_a_sentence(chromium, run_cell, lab, lab_folder):
     address, token = lab
     page = chromium.new_page()
     page.goto(f"{address}/doc/tree/saved.ipynb?token={token}")
-    expect(page.locator(".tripletlib-saved")).to_be_visible()
-    expect(page.locator(".tripletlib-saved")).to_contain_text("needs a live notebook")
+    saved = page.locator(".tripletlib-saved")
+    expect(saved.locator(".playground-text")).to_contain_text("loss 1.727")
+    saved.locator(".playground-step").click()
+    expect(saved.locator(".playground-text")).to_contain_text("loss 1.248")
     page.close()
 
 

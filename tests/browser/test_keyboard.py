@@ -5,9 +5,10 @@ from small_cells import PLAYGROUND, QUERY_BROWSER
 
 CONTROLS = {
     PLAYGROUND: (
-        ".playground-anchor select",
-        ".playground-soft input",
-        ".playground-margin .noUi-handle",
+        ".playground-point",
+        ".playground-soft",
+        ".playground-margin",
+        ".playground-follow",
         ".playground-step",
     ),
     QUERY_BROWSER: (
@@ -26,11 +27,12 @@ def test_keys_in_a_widget_do_not_reach_jupyterlab(run_cell, source):
     lab = run_cell(source)
     before = cells(lab)
     for control in CONTROLS[source]:
-        lab.page.locator(control).first.focus()
+        lab.page.locator(f".tripletlib-widget {control}").first.focus()
         for key in "mbdd":
             lab.page.keyboard.press(key)
         assert cells(lab) == before, control
-    lab.page.locator(".bqplot").first.click(position={"x": 5, "y": 5})
+    figure = lab.page.locator(".tripletlib-widget :is(.bqplot, .playground-plane)").first
+    figure.click(position={"x": 5, "y": 5})
     for key in "mbdd":
         lab.page.keyboard.press(key)
     assert cells(lab) == before

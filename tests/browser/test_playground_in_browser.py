@@ -1,65 +1,176 @@
-"""The playground of notebook 02 in a real browser."""
+"""The playground in a real browser: computed by the page, with a kernel and without."""
 
+import nbformat
+import numpy as np
+import pytest
+import torch
+from nbconvert import HTMLExporter
 from playwright.sync_api import expect
-from small_cells import PLAYGROUND
+
+from tripletlib.losses import batch_all, batch_hard, mine_hardest
+from tripletlib.widgets import Playground, example_scene
+from tripletlib.widgets.pictures import page_file
+from tripletlib.widgets.scene import LEARNING_RATE
+
+WITH_KERNEL = """from IPython.display import display
+from ipywidgets import Label
+from tripletlib.widgets import Playground, scene_loss
+playground, label = Playground(), Label()
+label.add_class("from-python")
+playground.observe(lambda _: setattr(label, "value", f"{scene_loss(playground.scene).loss:.3f}"))
+display(label)
+playground"""
+
+LIVE = ".tripletlib-widget"  # and not the hidden copy for the saved page
+POINT = ".playground-point path"
+KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+AT_THE_START = "batch hard: loss 1.727 · active 100%"
 
 
-def test_dragging_a_point_changes_the_loss(open_notebook):
-    lab = open_notebook("02_hard_mining_explained.ipynb")
-    lab.run_up_to("Playground()")
-    widget = lab.page.locator(".playground")
-    text = widget.locator(".playground-text")
-    expect(text).to_contain_text("loss")
-    widget.scroll_into_view_if_needed()
-    before = text.inner_text()
-    lab.screenshot("start", widget)
-    drag(lab.page, widget.locator(".dot").last, by=(-60, 40))
-    expect(text).not_to_have_text(before)
-    expect(text).to_contain_text("loss")
-    lab.screenshot("dragged", widget)
+@pytest.fixture
+def exported(chromium, tmp_path):
+    """The playground in a notebook that was run headless and exported, opened from its file."""
+    output = nbformat.v4.new_output("execute_result", Playground()._repr_mimebundle_())
+    cell = nbformat.v4.new_code_cell("Playground()", outputs=[output], execution_count=1)
+    html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    context = chromium.new_context(offline=True, viewport={"width": 1030, "height": 768})
+    page = context.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(error))
+    page.goto((tmp_path / "page.html").as_uri(), wait_until="domcontentloaded")
+    yield page
+    context.close()
+    assert not problems
 
 
-def test_the_plane_stays_while_a_point_is_held_outside(run_cell):
-    page = run_cell(PLAYGROUND).page
-    text = page.locator(".playground-text")
-    x, y = middle(page.locator(".dot").last)
+def random_scene(seed):
+    rng = np.random.default_rng(seed)
+    size, people = rng.integers(4, 13), rng.integers(2, 5)
+    labels = rng.permutation(np.concatenate([[0, 0, 1], rng.integers(0, people, size - 3)]))
+    margin = "soft" if seed % 4 == 0 else rng.uniform(0, 2)
+    points = rng.normal(scale=10 ** rng.uniform(-2, 1), size=(size, 2))
+    return {"points": points.tolist(), "labels": labels.tolist(), "margin": margin}
+
+
+def by_kernels(scene):
+    points = torch.tensor(scene["points"], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor(scene["labels"])
+    found = {"choices": torch.stack(mine_hardest(points, labels), dim=1).tolist()}
+    for name, kernel in (("hard", batch_hard), ("all", batch_all)):
+        result = kernel(points, labels, scene["margin"])
+        (gradient,) = torch.autograd.grad(result.loss, points)
+        numbers = result.loss.item(), result.active_fraction.item()
+        found[name] = [*gradient.flatten().tolist(), *numbers]
+    return found
+
+
+IN_THE_PAGE = """scenes => scenes.map(scene => {
+    const {choices, hard, all} = measure(scene, allTriplets(scene.labels));
+    const flat = ({gradient, loss, active}) => [...gradient.flat(), loss, active];
+    return {choices, hard: flat(hard), all: flat(all)};
+})"""
+
+
+def test_the_page_computes_what_the_kernels_compute(chromium):
+    page = chromium.new_page()
+    page.add_script_tag(content=page_file("triplets.js"))
+    scenes = [random_scene(seed) for seed in range(200)]
+    for scene, found in zip(scenes, page.evaluate(IN_THE_PAGE, scenes), strict=True):
+        expected = by_kernels(scene)
+        assert found["choices"] == expected["choices"]
+        for name in ("hard", "all"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
+    page.close()
+
+
+def test_without_a_kernel_points_are_dragged_and_steps_taken(exported):
+    text = exported.locator(".playground-text")
+    expect(text).to_contain_text(AT_THE_START)
+    drag(exported, by=(-60, 40))
+    expect(text).not_to_contain_text(AT_THE_START)
+    exported.locator(".playground-undo").click()
+    expect(text).to_contain_text(AT_THE_START)
+    exported.locator(".playground-walk").click()
+    expect(text).to_contain_text("batch hard: loss 0.000 · active 0%")
+    exported.locator(".playground-undo").click()
+    expect(text).to_contain_text(AT_THE_START)
+    exported.locator(".playground-pile").click()
+    expect(text).to_contain_text("batch all: loss 0.494 · active 100%")
+    exported.locator(".playground-follow").select_option("all")
+    exported.locator(".playground-step").click()
+    start = example_scene()
+    packed = torch.tensor(start.points / 50, requires_grad=True)
+    (gradient,) = torch.autograd.grad(batch_all(packed, start.labels).loss, packed)
+    stepped = batch_hard(packed - LEARNING_RATE * gradient, start.labels)
+    expect(text).to_contain_text(f"batch hard: loss {stepped.loss:.3f}")
+    exported.locator(".playground-reset").click()
+    expect(text).to_contain_text(AT_THE_START)
+
+
+def test_the_losses_so_far_are_drawn(exported):
+    trace = exported.locator(".playground-trace .playground-hard")
+    lengths = [trace.evaluate("path => path.getTotalLength()")]
+    for _ in range(2):
+        exported.locator(".playground-step").click()
+        lengths.append(trace.evaluate("path => path.getTotalLength()"))
+    assert lengths == sorted(set(lengths))
+
+
+def test_the_plane_stays_while_a_point_is_held_outside(exported):
+    page, text = exported, exported.locator(".playground-text")
+    ticks = page.locator(".playground-grid text")
+    x, y = middle(page.locator(POINT).last)
     page.mouse.move(x, y)
     page.mouse.down()
-    for distance in (700, 710, 720, 730):
+    for distance in (400, 410, 420):
         before = text.inner_text()
         page.mouse.move(x + distance, y)
         expect(text).not_to_have_text(before)
-    ticks = page.locator(".bqplot .axis .tick text").all_text_contents()
-    assert {tick.strip("-−") for tick in ticks} == {"0", "1", "2", "3"}
+    assert {tick.strip("-") for tick in ticks.all_text_contents()} == {"0", "1", "2", "3"}
     page.mouse.up()
-    page.wait_for_function(
-        "Math.max(...[...document.querySelectorAll('.bqplot .dot')].map(dot =>"
-        " dot.getBoundingClientRect().right)) < document.querySelector('.bqplot')"
-        ".getBoundingClientRect().right"
-    )
+    expect(ticks.first).to_have_text("-6")
+    edge = right_edge(page.locator(".playground-plane"))
+    assert right_edge(page.locator(POINT).last) < edge
 
 
-def test_the_numbers_stand_beside_the_figure_and_nothing_jitters(run_cell):
-    page = run_cell(PLAYGROUND, width=1030, height=768).page  # 1280 less JupyterLab's side bar
-    figure, text = (page.locator(f".playground {part}") for part in (".bqplot", ".playground-text"))
-    assert text.bounding_box()["x"] > figure.bounding_box()["x"] + figure.bounding_box()["width"]
-    step = page.locator(".playground-step")
-    width = step.bounding_box()["width"]
-    before = text.inner_text()
-    step.click()
-    expect(text).not_to_have_text(before)
-    assert step.bounding_box()["width"] == width
-    page.locator(".playground-soft input").check()
-    expect(page.locator(".playground-margin [disabled]").first).to_be_attached()
+def test_the_numbers_stand_beside_the_figure_and_nothing_jitters(exported):
+    figure, text = (exported.locator(f".playground-{part}") for part in ("plane", "text"))
+    assert text.bounding_box()["x"] > right_edge(figure)
+    buttons = [exported.locator(f".playground-{name}") for name in ("step", "walk", "reset")]
+    before = [button.bounding_box() for button in buttons]
+    buttons[0].click()
+    expect(text).not_to_contain_text(AT_THE_START)
+    assert [button.bounding_box() for button in buttons] == before
+    exported.locator(".playground-soft").check()
+    expect(exported.locator(".playground-margin")).to_be_disabled()
 
 
-def test_the_anchor_moves_by_the_arrow_keys(run_cell):
-    page = run_cell(PLAYGROUND).page
-    text = page.locator(".playground-text")
-    before = text.inner_text()
-    page.locator(".playground-x .noUi-handle").focus()
-    page.keyboard.press("ArrowRight")
-    expect(text).not_to_have_text(before)
+def test_points_are_moved_and_chosen_by_keys(exported):
+    text, point = exported.locator(".playground-text"), exported.locator(".playground-point").first
+    point.focus()
+    expect(point).to_have_attribute("aria-label", "A1 at -2.0, 1.2")
+    exported.keyboard.press("ArrowRight")
+    expect(point).to_have_attribute("aria-label", "A1 at -1.9, 1.2")
+    expect(text).to_contain_text("A3: loss")
+    exported.keyboard.press("Enter")
+    expect(text).to_contain_text("A1: loss")
+
+
+def test_it_answers_while_the_kernel_is_busy_and_python_learns_of_it_later(run_cell):
+    lab = run_cell(WITH_KERNEL)
+    lab.page.evaluate(f"{KERNEL}.requestExecute({{code: 'import time; time.sleep(600)'}}) && null")
+    lab.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+    text = lab.page.locator(f"{LIVE} .playground-text")
+    lab.screenshot("start", lab.page.locator(LIVE))
+    drag(lab.page, by=(-60, 40), within=LIVE)
+    expect(text).not_to_contain_text(AT_THE_START)
+    loss = text.inner_text().split()[3]
+    lab.screenshot("dragged", lab.page.locator(LIVE))
+    assert lab.page.evaluate(f"{KERNEL}.status") == "busy"
+    lab.page.evaluate(f"{KERNEL}.interrupt()")
+    expect(lab.page.locator(".from-python")).to_have_text(loss)
+    assert lab.page.evaluate("window.kernelErrors.splice(0)") == [""]  # KeyboardInterrupt
 
 
 def middle(element):
@@ -67,8 +178,13 @@ def middle(element):
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def drag(page, point, by):
-    x, y = middle(point)
+def right_edge(element):
+    box = element.bounding_box()
+    return box["x"] + box["width"]
+
+
+def drag(page, by, within="body"):
+    x, y = middle(page.locator(f"{within} {POINT}").last)
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + by[0], y + by[1], steps=5)

@@ -1,4 +1,4 @@
-"""What the playground and the query browser share: messages, guarded callbacks, saved pages."""
+"""What surrounds the query browser: messages, guarded callbacks, saved pages."""
 
 import gc
 from collections.abc import Callable, Iterator, ValuesView

@@ -1,4 +1,4 @@
-"""Points in the plane and what batch hard makes of them: the playground without its widget."""
+"""Points in the plane and what batch hard makes of them, by the kernels of `tripletlib.losses`."""
 
 from dataclasses import dataclass, replace
 
