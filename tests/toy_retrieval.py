@@ -12,7 +12,8 @@ from tripletlib.experiments.retrieval import Retrieval
 def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spread=0.8, seed=0):
     """Everybody in three cameras; the gallery begins with two distractors.
 
-    `embed` of the result takes the mean colours of a picture's upper and lower half.
+    `embed` of the result takes the mean colours of a picture's upper and lower half, and
+    `embed_randomised` one number of the whole picture.
     """
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(people + 1, dim))
@@ -27,13 +28,17 @@ def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spre
 
     def embed(images):
         halves = images.astype(np.float32).reshape(len(images), 6, -1).mean(2) / 255
-        return np.resize(halves, (len(images), dim))
+        return np.tile(halves, dim // 6 + 1)[:, :dim]
+
+    def embed_randomised(images):
+        return images.mean((1, 2, 3))[:, None]
 
     query, found = table(queries, "query", 0), table(gallery, "gallery", 2)
     pictures = [
         rng.integers(0, 256, (count, 3, *size), dtype=np.uint8) for count in (queries, gallery)
     ]
-    return Retrieval("toy <people>", query, found, *pictures, size, embed)
+    networks = embed, embed_randomised
+    return Retrieval("toy <people>", query, found, *pictures, size, *networks, *pictures)
 
 
 def png(colour="red", size=(40, 90)):

@@ -94,8 +94,8 @@ def test_names_of_people_and_cameras_are_drawn_as_they_are(ax, name):
     texts += [found.xaxis.label, *ax.legend().get_texts(), *sheet.texts]
     for text in texts:
         text.set(fontproperties=plain.get_fontproperties(), rotation=0)
-        width = text.get_window_extent(text.figure.canvas.get_renderer()).width
-        assert width == pytest.approx(plain.get_window_extent().width, abs=2)
+        width = text.get_window_extent(text.figure.canvas.get_renderer()).width / text.figure.dpi
+        assert width == pytest.approx(plain.get_window_extent().width / plain.figure.dpi, abs=0.04)
 
 
 def drawn_layers(model):

@@ -2,6 +2,8 @@ import base64
 import csv
 import io
 import json
+import re
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +26,7 @@ from tripletlib.widgets import (
     Picture,
     QueryBrowser,
     charts,
+    draw_explanation,
     draw_map,
     draw_result,
     notebook_widget,
@@ -32,6 +35,7 @@ from tripletlib.widgets.charts import GalleryMap, GalleryPlane
 from tripletlib.widgets.pictures import Card, Group, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import PAGE
 
+SOURCE = re.compile('src="data:image/png;base64,([^"]+)"')
 SMALL = {"k1": 5, "k2": 3}
 
 
@@ -412,3 +416,74 @@ def test_the_static_figure_says_which_list_the_two_ends_are_of(retrieval):
         assert f"{name}, the nearest wrong answer is at rank {wrong.rank}," in facts
         assert f"the farthest right one at rank {right.rank}," in facts
         state.change(rerank=True)
+
+
+def test_the_chosen_answer_is_explained_until_something_else_is_looked_up(shown):
+    assert not shown.explanation.value
+    shown.rank.value = 3
+    shown.explain.click()
+    assert shown.message.text == ""
+    (source,) = SOURCE.findall(shown.explanation.value)
+    assert Image.open(io.BytesIO(base64.b64decode(source))).format == "PNG"
+    assert "rank 3" in shown.explanation.value
+    choose(shown.queries.grid, "query:5")
+    assert not shown.explanation.value
+    assert not plt.get_fignums()
+
+
+def test_an_explanation_shows_both_pictures_and_two_maps_by_each_network(retrieval):
+    state = BrowserState(retrieval)
+    place = state.result.ranked.top(2)[1]
+    figure = draw_explanation(state, 2)
+    maps = state.explain(Picture("gallery", place.index))
+    pictures = [ax.images[0].get_array() for ax in figure.axes if len(ax.images) == 1]
+    query, answer = retrieval.query_images[0], retrieval.gallery_images[place.index]
+    assert [picture.T.shape for picture in pictures] == [(3, 64, 128)] * 2
+    np.testing.assert_array_equal(pictures[0].transpose(2, 0, 1), query)
+    np.testing.assert_array_equal(pictures[1].transpose(2, 0, 1), answer)
+    drawn = [ax.images[1].get_array() for ax in figure.axes if len(ax.images) == 2]
+    expected = [*maps["trained network"], *maps["random weights"]]
+    for one, other in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [part.get_suptitle() for part in figure.subfigs][1:] == list(maps)
+    assert f"rank 2, {place.verdict}" in figure.get_suptitle()
+
+
+def test_a_map_compares_with_the_other_picture(retrieval):
+    """The network sees the mean colours of both halves; the upper one is black in one picture."""
+    inputs = retrieval.gallery_inputs.copy()
+    inputs[0] = retrieval.query_inputs[0]
+    inputs[0, :, :64] = 0
+    state = BrowserState(replace(retrieval, gallery_inputs=inputs))
+    for change in state.explain(Picture("gallery", 0))["trained network"]:
+        assert np.abs(change[:40]).max() > 2 * np.abs(change[80:]).max()
+
+
+def test_an_upload_is_explained_too(shown):
+    send_file(shown.upload, "red.png", png())
+    shown.explain.click()
+    assert SOURCE.search(shown.explanation.value)
+
+
+def test_without_a_network_a_sentence_stands_in_place_of_the_button(retrieval, tmp_path):
+    embeddings = replace(retrieval, embed_randomised=None, query_inputs=None, gallery_inputs=None)
+    shown = QueryBrowser(embeddings, tmp_path)
+    (box,) = [part for part in shown.widget.children[-1].children[1].children[3:]]
+    assert "no network" in box.children[0].value
+    assert len(box.children) == 1
+    with pytest.raises(ValueError, match="no network"):
+        draw_explanation(shown.state)
+
+
+def test_a_rank_that_nobody_has_is_named(retrieval):
+    with pytest.raises(ValueError, match="no answer at rank 1000"):
+        draw_explanation(BrowserState(retrieval), 1000)
+
+
+def test_the_area_below_the_drawn_curve_is_the_ap(retrieval):
+    state = BrowserState(retrieval)
+    (line,) = draw_result(state).axes[-1].lines
+    assert line.get_drawstyle() == "steps-pre"
+    recall, precision = line.get_data()
+    area = np.sum(precision[1:] * np.diff(recall))
+    assert area == pytest.approx(state.result.ranked.average_precision)

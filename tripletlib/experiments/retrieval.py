@@ -20,6 +20,7 @@ from tripletlib.datasets import from_pictures, write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.models import LuNet
+from tripletlib.occlusion import randomised
 from tripletlib.runtime import (
     AnyPath,
     Progress,
@@ -47,6 +48,10 @@ class Retrieval:
         gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
         image_size: `(H, W)` of the pictures that the network takes.
         embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
+        embed_randomised: the same by a network of this shape with random weights; None where there
+            are only embeddings.
+        query_inputs: uint8 `[Q, 3, H, W]`, as the network takes them; None likewise.
+        gallery_inputs: uint8 `[G, 3, H, W]`; None likewise.
         labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
         identity_names: what pids stand for where they are no names themselves, see `ReidDataset`.
         camera_names: the same of camids.
@@ -62,6 +67,9 @@ class Retrieval:
     gallery_images: np.ndarray
     image_size: tuple[int, int]
     embed: Callable[[np.ndarray], np.ndarray]
+    embed_randomised: Callable[[np.ndarray], np.ndarray] | None = None
+    query_inputs: np.ndarray | None = None
+    gallery_inputs: np.ndarray | None = None
     labelled: bool = True
     identity_names: Mapping[int, str] = field(default_factory=dict)
     camera_names: Mapping[int, str] = field(default_factory=dict)
@@ -120,13 +128,14 @@ def open_retrieval(
     """
     experiment, model, step, network = _open_network(trained_with, checkpoint_step, tta)
     table = partial(experiment.embedding_table, model, step=step, progress=progress)
-    embed = partial(experiment.embed, model)
+    embed, embed_randomised = (partial(experiment.embed, one) for one in (model, randomised(model)))
     if pictures_root is not None:
         size = experiment.image_size
         pictures = from_pictures(pictures_root, size, skip_unreadable=True, progress=progress)
         seen, shown = table(pictures, pictures.root), pictures.resized(SHOWN_SIZE)
         name = f"{pictures.root.name}, {network}"
-        return Retrieval(name, seen, seen, shown, shown, size, embed).without_labels()
+        parts = seen, seen, shown, shown, size, embed, embed_randomised
+        return Retrieval(name, *parts, pictures.images, pictures.images).without_labels()
     if not trained_with:
         root, people = experiment.dataset_root, SHIPPED_IDENTITIES
         write_synthetic_market(root, people, seed=SHIPPED_SEED, progress=progress, camera_seed=0)
@@ -142,6 +151,9 @@ def open_retrieval(
         data.gallery.resized(SHOWN_SIZE),
         experiment.image_size,
         embed,
+        embed_randomised,
+        data.query.images,
+        data.gallery.images,
         identity_names=data.identity_names,
         camera_names=data.camera_names,
     )

@@ -25,6 +25,7 @@ from tripletlib.plots.style import (
     BLUE,
     GREEN,
     ORANGE,
+    PICTURE_DPI,
     PURPLE,
     SKY,
     clear_axes,
@@ -51,7 +52,7 @@ def draw_contact_sheet(
     table = images.reshape(len(rows), len(columns), 3, height, width)
     sheet = table.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, len(columns) * width, 3)
     size = (len(columns) * inches + 1, len(rows) * inches * height / width + 1)
-    figure, ax = plt.subplots(figsize=size)
+    figure, ax = plt.subplots(figsize=size, dpi=PICTURE_DPI)
     ax.imshow(sheet)
     clear_axes(ax)
     ax.set_xticks(width * (np.arange(len(columns)) + 0.5), [*map(literal, columns)])
@@ -138,7 +139,7 @@ def draw_rankings(rankings: Sequence[Ranking], title: str) -> Figure:
     columns = 1 + max(len(ranking.found) for ranking in rankings)
     size = (columns * 0.64, len(rankings) * 1.45 + 0.4)
     figure, axes = plt.subplots(
-        len(rankings), columns, figsize=size, squeeze=False, layout="constrained"
+        len(rankings), columns, figsize=size, dpi=PICTURE_DPI, squeeze=False, layout="constrained"
     )
     for row, ranking in zip(axes, rankings, strict=True):
         draw_ranking(row, ranking)

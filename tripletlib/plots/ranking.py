@@ -18,7 +18,16 @@ from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import RankedGallery, rank_gallery
 from tripletlib.experiments import Retrieval
 from tripletlib.plots.people import Ranking, draw_rankings
-from tripletlib.plots.style import BLACK, BLUE, SERIES, SKY, draw_answer, literal, show_picture
+from tripletlib.plots.style import (
+    BLACK,
+    BLUE,
+    PICTURE_DPI,
+    SERIES,
+    SKY,
+    draw_answer,
+    literal,
+    show_picture,
+)
 from tripletlib.reranking import k_reciprocal
 from tripletlib.runtime import AnyPath, from_repository
 
@@ -107,7 +116,7 @@ def save_ranking_pictures(
     for index in sorted(map(int, chosen)):
         figure = draw_before_after(retrieval, index, distances, top_k, protocol)
         files.append(folder / f"query_{index:05d}.png")
-        figure.savefig(files[-1], bbox_inches="tight")
+        figure.savefig(files[-1], dpi=150, bbox_inches="tight")
         plt.close(figure)
     return files
 
@@ -124,7 +133,9 @@ def draw_hardest(
     """
     columns = len(indices)
     size = (columns * 0.9 + 0.8, 5.8)
-    figure, axes = plt.subplots(3, columns, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        3, columns, figsize=size, dpi=PICTURE_DPI, squeeze=False, layout="constrained"
+    )
     for column, index in zip(axes.T, indices, strict=True):
         show_picture(column[0], retrieval.query_images[index])
         column[0].set_title(f"query {index}", fontsize=9)

@@ -15,6 +15,8 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#8C8C8C"
 DARK_GREY, DARK_ORANGE = "#6E6E6E", "#B27A00"  # stand out from white and from near black
 
+PICTURE_DPI = 80  # of figures with photographs, which take most of a saved notebook
+
 # Colour, marker and line of the curves of a figure.
 SERIES = (
     (BLUE, "o", "-"), (ORANGE, "^", "--"), (GREEN, "s", "-."), (PURPLE, "D", ":"),

@@ -1,6 +1,6 @@
 """The playground of nine points and the query browser."""
 
-from tripletlib.widgets.charts import draw_map, draw_result
+from tripletlib.widgets.charts import draw_explanation, draw_map, draw_result
 from tripletlib.widgets.playground import Playground, draw_points, draw_scene
 from tripletlib.widgets.query_browser import QueryBrowser
 from tripletlib.widgets.scene import Scene, example_scene, gradient_step, scene_loss
@@ -13,6 +13,7 @@ __all__ = [
     "Playground",
     "QueryBrowser",
     "Scene",
+    "draw_explanation",
     "draw_map",
     "draw_points",
     "draw_result",

@@ -26,7 +26,9 @@ LEGEND = "".join(
     f'<span class="verdict-{verdict}">{VERDICT_STYLES[verdict].mark} {meaning}</span>'
     for verdict, meaning in _MEANINGS.items()
 )
-CURVE_LEGEND = '<b class="before">━</b> by distance <b class="after">╍</b> re-ranked'
+CURVE_LEGEND = (
+    '<b class="before">━</b> by distance <b class="after">╍</b> re-ranked; the area below is the AP'
+)
 _GLYPHS = {"o": "●", "P": "✚", "v": "▼", "^": "▲", "s": "■"}
 
 
@@ -194,7 +196,7 @@ def score_texts(result: SearchResult) -> dict[str, str]:
     rankings = result.rankings.values()
     junk = int((result.before.verdicts == Verdict.JUNK).sum())
     return {
-        "average precision (AP)": " → ".join(percent(r.average_precision) for r in rankings),
+        "AP (rectangle rule)": " → ".join(percent(r.average_precision) for r in rankings),
         "first right answer at rank": " → ".join(str(r.first_right) for r in rankings),
         "right answers (junk)": f"{int(result.before.right.sum())} ({junk})",
     }

@@ -9,7 +9,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from sklearn.decomposition import PCA
 
 from tripletlib.evaluation import Place, RankedGallery
@@ -18,15 +18,17 @@ from tripletlib.plots import (
     BQPLOT_MARKERS,
     DARK_ORANGE,
     GREY,
+    PICTURE_DPI,
     SERIES,
     VERDICT_STYLES,
     Ranking,
     draw_ranking,
     literal,
+    show_picture,
 )
 from tripletlib.widgets.cards import CardMaker, no_scores, score_texts, why_text
 from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
-from tripletlib.widgets.state import BrowserState
+from tripletlib.widgets.state import BrowserState, Picture
 
 SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
 
@@ -132,11 +134,14 @@ class GalleryMap:
 
 
 class PrecisionRecallCurve:
-    """Up to two curves, by distance and re-ranked, in `widget`."""
+    """Up to two curves, by distance and re-ranked, in `widget`.
+
+    Their steps enclose the AP by the rectangle rule.
+    """
 
     def __init__(self) -> None:
         scales = {name: bqplot.LinearScale(min=0, max=1) for name in ("x", "y")}
-        look = {"scales": scales, "stroke_width": 3}
+        look = {"scales": scales, "stroke_width": 3, "interpolation": "step-before"}
         self._lines = [
             bqplot.Lines(x=[], y=[], colors=[colour], line_style=style, **look)
             for colour, style in ((BLUE, "solid"), (DARK_ORANGE, "dashed"))
@@ -190,7 +195,8 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
     columns = min(columns, result.options.top_k)
     has_curve = bool(result.before.first_right)
     heights = [2 * len(rankings), 2.6 if has_curve else 0.4]
-    figure = plt.figure(figsize=((columns + 1) * 0.88, sum(heights) + 0.5))
+    size = ((columns + 1) * 0.88, sum(heights) + 0.5)
+    figure = plt.figure(figsize=size, dpi=PICTURE_DPI)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     rows = above.subplots(len(rankings), columns + 1, squeeze=False)
     retrieval = state.retrieval
@@ -215,6 +221,48 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
     return figure
 
 
+def draw_explanation(state: BrowserState, rank: int = 1) -> Figure:
+    """Draws which regions make what is looked up and its answer at a rank alike, or set them apart.
+
+    Left, both as the network takes them; then their occlusion maps by the trained network and, as a
+    sanity check, by one with random weights. Each network has a scale of its own. A ValueError
+    without a network.
+    """
+    result = state.result
+    place = next((place for place in result.ranked.top(rank) if place.rank == rank), None)
+    if place is None:
+        raise ValueError(f"there is no answer at rank {rank}")
+    answer = Picture("gallery", place.index)
+    maps, pair = state.explain(answer), [state.input(result.query), state.input(answer)]
+    figure = plt.figure(figsize=(7.2, 2.9), dpi=PICTURE_DPI)
+    widths = [1, *[1.3] * len(maps)]
+    parts = figure.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    for ax, image, name in zip(parts[0].subplots(1, 2), pair, ("query", "answer"), strict=True):
+        show_picture(ax, image)
+        ax.set_title(name, fontsize=9)
+    for part, (name, changes) in zip(parts[1:], maps.items(), strict=True):
+        _draw_maps(part, pair, changes)
+        part.suptitle(name, fontsize=10)
+    parts[0].suptitle("seen by the network", fontsize=10)
+    names = " and ".join(CardMaker(state).name(one) for one in (result.query, answer))
+    verdict = f", {place.verdict}" if state.retrieval.labelled else ""
+    figure.suptitle(literal(f"{names}\nrank {place.rank}{verdict}"), fontsize=10)
+    return figure
+
+
+def _draw_maps(part: SubFigure, pair: list[np.ndarray], changes: list[np.ndarray]) -> None:
+    """Lays maps, `[H, W]`, over grey pictures: the stronger, the less of the picture is left."""
+    largest = max(float(np.abs(change).max()) for change in changes) or 1.0
+    axes = part.subplots(1, 2)
+    for ax, image, change in zip(axes, pair, changes, strict=True):
+        show_picture(ax, np.broadcast_to(image.mean(0).astype(np.uint8), image.shape))
+        look = {"cmap": "PuOr_r", "vmin": -largest, "vmax": largest}
+        layer = ax.imshow(change, alpha=np.abs(change) / largest, **look)
+    bar = part.colorbar(layer, ax=axes, shrink=0.8, ticks=[-largest, 0, largest], format="%+.2g")
+    bar.ax.set_title("distance", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
 def _query_label(state: BrowserState) -> str:
     query, retrieval = state.result.query, state.retrieval
     pid, camid = state.pid_and_camid(query)
@@ -229,7 +277,8 @@ def _draw_curves(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
     for (name, ranked), (colour, _, line) in zip(rankings.items(), SERIES, strict=False):
         curve = ranked.curve()
         assert curve is not None  # drawn only where there is a right answer
-        ax.plot(*curve, line, color=colour, lw=2, label=name)
+        # Steps: the area below them is the AP by the rectangle rule.
+        ax.plot(*curve, line, color=colour, lw=2, label=name, drawstyle="steps-pre")
     ax.set(title="Precision and recall", xlabel="recall", ylabel="precision")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
     ax.legend(loc="best")

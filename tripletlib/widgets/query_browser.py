@@ -3,6 +3,8 @@
 `state.py` knows and decides; here its pictures and controls are put on the page.
 """
 
+import base64
+import io
 import itertools
 import re
 from collections.abc import Iterator
@@ -27,11 +29,24 @@ from tripletlib.widgets.cards import (
     score_texts,
     why_text,
 )
-from tripletlib.widgets.charts import GalleryMap, GalleryPlane, PrecisionRecallCurve, draw_result
+from tripletlib.widgets.charts import (
+    GalleryMap,
+    GalleryPlane,
+    PrecisionRecallCurve,
+    draw_explanation,
+    draw_result,
+)
 from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
 from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import QueryList
-from tripletlib.widgets.state import DEFAULTS, NO_LABELS, BrowserState, Options, Picture
+from tripletlib.widgets.state import (
+    DEFAULTS,
+    NO_LABELS,
+    NO_NETWORK,
+    BrowserState,
+    Options,
+    Picture,
+)
 
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
 _SENTENCE = (
@@ -56,6 +71,7 @@ class QueryBrowser(NotebookWidget):
         results: the ranked gallery.
         why: nearest wrong and farthest right answer.
         facts: the query's name and scores.
+        rank: the answer of which `explain`, a button, shows in `explanation` what makes it alike.
     """
 
     def __init__(
@@ -93,6 +109,11 @@ class QueryBrowser(NotebookWidget):
         self.save = self.button(self._save, description="save as PNG", icon="image")
         self.export = self.button(self._export, description="ranking as CSV", icon="table")
         upload = "look up a picture of your own"
+        self.rank = ipywidgets.BoundedIntText(
+            1, min=1, description="rank", layout={"width": "150px"}
+        )
+        self.explain = self.button(self._explain, description="where does it look?", icon="eye")
+        self.explanation = ipywidgets.HTML()
         self.upload = PictureUpload(upload, self.guarded(self._upload), self.guarded(self._refuse))
         self._lay_out()
         self._draw()
@@ -117,7 +138,7 @@ class QueryBrowser(NotebookWidget):
         header = row("header", part("query", self._query), about, buttons)
         controls = [part(name.replace("_", "-"), one) for name, one in self.controls.items()]
         left = column("left", self.queries.widget, part("upload", self.upload))
-        right = column("right", legend, self.results, self._bottom())
+        right = column("right", legend, self.results, self._bottom(), self._explanation_row())
         body = row("body", left, right)
         self.widget.children = [part("title", title), header, row("controls", *controls), body]
         self.widget.add_class("browser")
@@ -142,6 +163,14 @@ class QueryBrowser(NotebookWidget):
             column("map-box", gallery_map, part("map", self.map.widget)),
         )
 
+    def _explanation_row(self) -> ipywidgets.Widget:
+        note = "What makes the query and its answer at this rank alike (occlusion map)"
+        parts = [row("explain-controls", self.rank, self.explain), self.explanation]
+        if not self.state.has_network:
+            note, parts = NO_NETWORK, []
+        title = ipywidgets.HTML(heading("Where does it look?", note))
+        return column("explain-box", title, *parts)
+
     def _draw(self) -> None:
         result = self.state.result
         self.queries.show()
@@ -156,6 +185,8 @@ class QueryBrowser(NotebookWidget):
         self.results.show(self._cards.result_groups(result))
         self.why.show(self._cards.why_groups(result))
         self.why_text.value = why_text(result)
+        self.explanation.value = ""
+        self.rank.max = int(result.ranked.ranks.max(initial=1))
         self.curve.show(result.before, result.after)
         self.map.show(self.state.embedding(result.query), result.top())
         steps = self.state.steps_back
@@ -165,6 +196,18 @@ class QueryBrowser(NotebookWidget):
             for name, control in self.controls.items():
                 control.value = getattr(result.options, name)
                 control.disabled = name in _RERANKING and not result.options.rerank
+
+    def _explain(self) -> None:
+        self.say("Covering both pictures, patch by patch …")
+        figure, buffer = draw_explanation(self.state, self.rank.value), io.BytesIO()
+        try:
+            figure.savefig(buffer)
+        finally:
+            plt.close(figure)
+        source = base64.b64encode(buffer.getvalue()).decode()
+        what = f"occlusion maps of the query and its answer at rank {self.rank.value}"
+        self.explanation.value = f'<img src="data:image/png;base64,{source}" alt="{what}">'
+        self.say("")
 
     def _look_up(self, picture: Picture) -> None:
         self.state.look_up(picture)

@@ -24,6 +24,7 @@ from tripletlib.evaluation import (
     rank_gallery,
 )
 from tripletlib.experiments import Retrieval
+from tripletlib.occlusion import occlusion_map
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime import AnyPath, atomic_write
 
@@ -33,6 +34,12 @@ K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with la
 NO_LABELS = (
     "nobody has said whom these pictures show, so none is right or wrong, and no score, AP or "
     "curve can be computed. Near means alike to the network"
+)
+
+
+NO_NETWORK = (
+    "Here are only embeddings and no network, so no picture can be embedded with a part covered: "
+    "where the network looks, nobody can say."
 )
 
 
@@ -74,6 +81,7 @@ class Upload:
     name: str  # of the file
     image: np.ndarray  # to be shown, uint8 [3, H, W]
     embedding: np.ndarray  # float32 [D]
+    input: np.ndarray  # as the network takes it, uint8 [3, H, W]
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ class BrowserState:
         shown = decode_image(data, name, (height, width))
         seen_by_network = decode_image(data, name, self.retrieval.image_size)
         embedding = self.retrieval.embed(seen_by_network[None])[0]
-        self.uploads.append(Upload(name, shown, embedding))
+        self.uploads.append(Upload(name, shown, embedding, seen_by_network))
         self.look_up(Picture("upload", len(self.uploads) - 1))
 
     def queries(
@@ -217,6 +225,43 @@ class BrowserState:
         if picture.kind == "upload":
             return self.uploads[picture.index].embedding
         return self._table(picture).embeddings[picture.index]
+
+    def input(self, picture: Picture) -> np.ndarray:
+        """The picture as the network takes it, uint8 `[3, H, W]`; see `has_network`."""
+        if picture.kind == "upload":
+            return self.uploads[picture.index].input
+        query = picture.kind == "query"
+        inputs = self.retrieval.query_inputs if query else self.retrieval.gallery_inputs
+        if inputs is None:
+            raise ValueError(NO_NETWORK)
+        return inputs[picture.index]
+
+    @property
+    def has_network(self) -> bool:
+        """Whether changed pictures can be embedded, or there are only embeddings."""
+        return self.retrieval.embed_randomised is not None
+
+    def explain(self, answer: Picture) -> dict[str, list[np.ndarray]]:
+        """Occlusion maps, `[H, W]`, of what is looked up and of an answer, see `occlusion_map`.
+
+        By the `"trained network"`, and by one with `"random weights"` to be held against. A
+        ValueError without a network.
+        """
+        if self.retrieval.embed_randomised is None:
+            raise ValueError(NO_NETWORK)
+        pair = [self.input(picture) for picture in (self.result.query, answer)]
+        networks = {
+            "trained network": self.retrieval.embed,
+            "random weights": self.retrieval.embed_randomised,
+        }
+        maps = {}
+        for name, embed in networks.items():
+            others = embed(np.stack(pair))[::-1]  # each is compared with the other
+            maps[name] = [
+                occlusion_map(embed, image, other)
+                for image, other in zip(pair, others, strict=True)
+            ]
+        return maps
 
     def pid_and_camid(self, picture: Picture) -> tuple[int | None, int | None]:
         """Identity and camera of a picture; None where nobody knows them."""
