@@ -129,3 +129,20 @@ def test_drawing_leaves_the_network_as_it_was(original):
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_a_networks_blocks_have_a_way_round_and_vectors_are_low():
+    model = LuNet(8, 0.125, (64, 32))
+    (ax,) = plots.draw_network(model, "title").axes
+    boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    heights = [box.get_height() for box in boxes]
+    kinds = [kind for kind, _ in drawn_layers(model)[0]]
+    vectors = kinds.count("linear") + kinds.count("flatten")
+    assert max(heights[-vectors:]) < min(heights[:-vectors])
+    round_blocks = [line for line in ax.lines if len(line.get_xdata()) == 4]
+    assert len(round_blocks) == kinds.count("residual block") > 0
+    for line in round_blocks:
+        xs, top = line.get_xdata(), max(line.get_ydata())
+        inside = [box for box in boxes if xs[0] < box.get_x() < xs[-1]]
+        assert len(inside) == 1
+        assert top > inside[0].get_height() / 2

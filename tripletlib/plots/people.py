@@ -13,8 +13,10 @@ from typing import Any, Self
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import nn
 
@@ -22,6 +24,7 @@ from tripletlib.evaluation import Place, RankedGallery, Verdict
 from tripletlib.experiments import Retrieval
 from tripletlib.models import LuNet
 from tripletlib.plots.style import (
+    BLACK,
     BLUE,
     GREEN,
     ORANGE,
@@ -181,32 +184,42 @@ _LAYERS: dict[type[nn.Module], tuple[str, str]] = {  # what a layer does, and it
     nn.Linear: ("linear", GREEN),
 }
 _RESIDUAL = ("residual block", BLUE)
+_SUM: dict[str, Any] = {"ls": "", "color": BLACK, "marker": "$\\oplus$", "ms": 9}
 
 
 def draw_network(model: LuNet, title: str) -> Figure:
     """Draws a LuNet layer by layer: height stands for the map's height, width for channels.
 
-    Channels stand above each layer, height x width of the map below wherever it changes.
+    A vector is as high as a map of 1 x 1. Channels stand above each layer, height x width of the
+    map below wherever it changes; a line round a residual block leads to the sum behind it.
     Batch-normalisations and ReLUs, which change no shape, are left out. The network stays as it is.
     """
     height = model.image_size[0]
     figure, ax = plt.subplots(figsize=(11, 3.4))
     left, before = 0.0, list[int]()
+    line: dict[str, Any] = {"color": BLACK, "lw": 1, "zorder": 0}
     note: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
     for colour, (channels, *size) in [("white", (3, *model.image_size)), *_trace(model)]:
         box_width = 0.35 + 0.09 * math.log2(channels)
-        box_height = math.sqrt(size[0] / height) if size else 0.3
+        box_height = math.sqrt((size[0] if size else 1) / height)
         corner, middle = (left, -box_height / 2), left + box_width / 2
         ax.add_patch(Rectangle(corner, box_width, box_height, fc=colour, ec="black", lw=0.6))
-        ax.annotate(str(channels), (middle, box_height / 2), (0, 3), **note)
+        round_it = box_height / 2 + 0.04  # of a residual block: its input's way to the sum
+        if colour == _RESIDUAL[1]:
+            start, end = left - 0.15, left + box_width + 0.15
+            ax.plot([start, start, end, end], [0, round_it, round_it, 0], **line)
+            ax.plot(end, 0, **_SUM)
+        ax.annotate(str(channels), (middle, round_it), (0, 4), **note)
         if size and size != before:
             text = f"{size[0]}×{size[1]}"
             ax.annotate(text, (middle, -box_height / 2), (0, -12), color="#444444", **note)
-        left, before = left + box_width + 0.22, size
+        left, before = left + box_width + 0.3, size
+    ax.plot([0, left - 0.3], [0, 0], **line)
     ax.set(xlim=(-0.3, left), ylim=(-0.62, 0.62), title=title)
     clear_axes(ax)
     kinds = (*_LAYERS.values(), _RESIDUAL)
-    handles = [Patch(fc=colour, ec="black", label=kind) for kind, colour in kinds]
+    handles: list[Artist] = [Patch(fc=colour, ec="black", label=kind) for kind, colour in kinds]
+    handles.append(Line2D([], [], label="sum with the block's input", **_SUM))
     ax.legend(handles=handles, loc="lower right", ncols=3, frameon=False, fontsize=9)
     return figure
 

@@ -210,11 +210,11 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
         text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
         text.axis("off")
         facts = [f"{name}: {value}" for name, value in score_texts(result).items()]
-        lines = [*facts, *textwrap.wrap(why_text(result), 45)]
+        lines = [*facts, *textwrap.wrap(why_text(result), 5 * columns + 5)]
         text.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
         _draw_curves(curve, rankings)
     else:
-        below.text(0.02, 0.5, textwrap.fill(no_scores(state), 110), va="center")
+        below.text(0.02, 0.5, textwrap.fill(no_scores(state), 11 * columns + 11), va="center")
     title = f"{retrieval.name}\n{CardMaker(state).name(result.query)}"
     title = title if result.after is None else f"{title}, re-ranked: {result.settings}"
     figure.suptitle(literal(title))
