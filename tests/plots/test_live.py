@@ -53,6 +53,35 @@ def test_the_animation_plays_all_frames_and_rests_on_the_last(digits, tmp_path):
     assert np.abs(resting - last).mean() < 1
 
 
+@pytest.fixture
+def closed(monkeypatch):
+    """Limits and names of the axes of each figure that is closed."""
+    seen, close = [], plt.close
+
+    def note_and_close(figure):
+        (ax,) = figure.axes
+        seen.append((ax.axis(), ax.get_xlabel(), ax.get_ylabel()))
+        close(figure)
+
+    monkeypatch.setattr(live.plt, "close", note_and_close)
+    return seen
+
+
+def test_the_films_frames_have_one_scale(digits, tmp_path, closed):
+    film = EmbeddingFilm(digits, digits, tmp_path)
+    film_epochs(film, 2)
+    film.points = [np.random.default_rng(0).normal(size=(24, 2)), 9 * film.points[1]]
+    film.save_animation()
+    (first, *_), (second, *_) = closed[-2:]
+    assert first == pytest.approx(second)
+
+
+@pytest.mark.parametrize(("embedding_dim", "name"), [(2, "coordinate"), (3, "principal axis")])
+def test_the_film_says_what_its_axes_are(digits, tmp_path, closed, embedding_dim, name):
+    film_epochs(EmbeddingFilm(digits, digits, tmp_path), 1, embedding_dim)
+    assert closed[0][1:] == (f"first {name}", f"second {name}")
+
+
 def test_the_animation_keeps_every_digits_colour(tmp_path):
     labels = np.repeat(np.arange(10), 3)
     images = np.random.default_rng(0).integers(0, 256, (30, 1, 28, 28), dtype=np.uint8)

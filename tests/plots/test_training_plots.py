@@ -78,11 +78,14 @@ def test_ten_digits_have_ten_colours_and_ten_marks(ax):
 
 @pytest.mark.parametrize(("margin", "packed"), [(0.5, 0.5), ("soft", np.log(2))])
 def test_the_log_shows_where_a_collapsed_training_would_stand(history, margin, packed):
-    loss, active, norms, distances = plots.draw_history(history, margin).axes
+    loss, active, *spreads = plots.draw_history(history, margin).axes
     heights = [line.get_ydata()[0] for line in loss.lines if line.get_linestyle() == ":"]
     assert heights == pytest.approx([packed])
     assert len(loss.lines[0].get_xdata()) == 120
-    assert all(ax.get_xlabel() == "step" for ax in (loss, active, norms, distances))
+    assert all(ax.get_xlabel() == "step" for ax in (loss, active, *spreads))
+    medians = [ax.lines[0].get_ydata()[-1] for ax in spreads]
+    columns = [history[f"{spread}_p50"][-1] for spread in ("norm", "entry", "distance")]
+    assert medians == pytest.approx(columns)
 
 
 def test_no_legend_lies_on_the_curves(history):
@@ -100,10 +103,10 @@ def test_trainings_are_compared_by_their_distance_from_a_single_point(history):
     figure = plots.draw_histories({"hinge": (history, 0.5), "soft": (history, "soft")})
     losses, distances = figure.axes
     hinge, soft, one_point = losses.lines
-    assert one_point.get_ydata()[0] == 1
+    assert one_point.get_ydata()[0] == 0
     assert losses.get_ylabel()
     assert distances.get_ylabel()
-    assert hinge.get_ydata()[0] == pytest.approx(history["loss"][:10].mean() / 0.5)
-    assert soft.get_ydata()[-1] == pytest.approx(history["loss"][-10:].mean() / np.log(2))
+    assert hinge.get_ydata()[0] == pytest.approx(history["loss"][:10].mean() / 0.5 - 1)
+    assert soft.get_ydata()[-1] == pytest.approx(history["loss"][-10:].mean() / np.log(2) - 1)
     assert hinge.get_marker() != soft.get_marker()
     assert len(distances.lines[0].get_xdata()) == 12

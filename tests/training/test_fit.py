@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -39,6 +40,36 @@ def test_the_same_seed_gives_the_same_history():
         np.testing.assert_array_equal(one[column], two[column])
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Looks(list):
+    """A callback that does not wait for an epoch's end."""
+
+    between_epochs = True
+
+    def __call__(self, report):
+        self.append(report.step)
+
+
+def test_a_callback_may_look_between_epochs_and_when_a_finished_run_comes_back(
+    tmp_path, monkeypatch
+):
+    looks, epochs = Looks(), []
+    keep = {"checkpoint_every": 12, "resume": True, "progress": "off"}
+
+    def train(name):
+        folder, callbacks = tmp_path / name, [looks, epochs.append]
+        fit(small_net(), *blobs(), settings(steps=12), folder, callbacks, **keep)
+
+    module = import_module("tripletlib.training.fit")
+    monkeypatch.setattr(module, "LOOK_EVERY", np.inf)
+    train("patient")
+    assert looks == [5, 10, 12]
+    monkeypatch.setattr(module, "LOOK_EVERY", 0)
+    train("curious")
+    train("curious")
+    assert looks == [5, 10, 12, *range(1, 13), 12]
+    assert [report.step for report in epochs] == 2 * [5, 10, 12]
 
 
 def test_another_seed_gives_another_history():

@@ -43,6 +43,8 @@ class EmbeddingFilm:
         self.held_out, self.reference = held_out, reference
         self.points: list[np.ndarray] = []
         self.accuracies: list[float] = []
+        self._titles: list[str] = []
+        self._files: list[Path] = []
         run_folder = from_repository(run_folder)
         self._folder = run_folder / "scatter"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -60,14 +62,21 @@ class EmbeddingFilm:
         self.accuracies.append(classifier.score(embeddings, self.held_out.labels))
         self._write_accuracy("a", report.epoch, report.step, self.accuracies[-1])
         self.points.append(to_plane(embeddings, self.points[-1] if self.points else None))
-        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
-        title = (
+        self._titles.append(
             f"Held-out digits, epoch {report.epoch} of {report.epochs}\n"
             f"{NEIGHBOURS}-NN accuracy {self.accuracies[-1]:.1%}"
         )
-        draw_embedding(ax, self.points[-1], self.held_out.labels, title)
-        figure.savefig(self._folder / f"epoch_{report.epoch:03d}.png")
-        self._screen.show(figure)
+        self._files.append(self._folder / f"epoch_{report.epoch:03d}.png")
+        self._axis = "coordinate" if embeddings.shape[1] == 2 else "principal axis"
+        self._screen.show(self._draw(-1, self.points[-1]))
+
+    def _draw(self, frame: int, within: np.ndarray) -> Figure:
+        """Draws and saves a frame, on axes that hold the points `within`, `[M, 2]`."""
+        figure, ax = plt.subplots(figsize=(4.6, 4.6), dpi=80)
+        points, title = self.points[frame], self._titles[frame]
+        draw_embedding(ax, points, self.held_out.labels, title, self._axis, within)
+        figure.savefig(self._files[frame])
+        return figure
 
     def _write_accuracy(self, mode: Literal["w", "a"], *cells: object) -> None:
         file = self._accuracy_file
@@ -75,18 +84,20 @@ class EmbeddingFilm:
             csv.writer(stream).writerow(cells)
 
     def save_animation(self, seconds_per_frame: float = 0.5) -> Path:
-        """Joins the frames into the file `scatter.png`, an animated PNG.
+        """Draws all epochs at one scale and joins them into `scatter.png`, an animated PNG.
 
         A viewer that cannot play it shows the last frame. A ValueError before the first epoch ends.
         """
-        files = sorted(self._folder.glob("epoch_*.png"))
-        if not files:
+        if not self.points:
             raise ValueError(f"no frames in {self._folder}: train for at least one epoch first")
+        everywhere = np.concatenate(self.points)
+        for frame in range(len(self.points)):
+            plt.close(self._draw(frame, everywhere))
         # One palette for all frames: an animated PNG of palette images is a third of the size.
         palette = _palette()
         frames = [
             Image.open(file).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
-            for file in files
+            for file in self._files
         ]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
         options: dict[str, Any] = {"default_image": True, "duration": durations, "loop": 0}
@@ -96,11 +107,13 @@ class EmbeddingFilm:
 
 
 class LiveCurves:
-    """A callback for `fit` that keeps the four curves of the log on the screen.
+    """A callback for `fit` that keeps the curves of the log on the screen.
 
-    It draws only in a notebook that somebody has open; headless, the lines of `fit` tell. For the
-    margin see `draw_history`.
+    It draws every few seconds, and at once when a run is resumed, but only in a notebook that
+    somebody has open; headless, the lines of `fit` tell. For the margin see `draw_history`.
     """
+
+    between_epochs = True  # see `fit`
 
     def __init__(self, margin: Margin) -> None:
         self.margin = margin

@@ -13,7 +13,6 @@ from tripletlib.losses import Margin, triplet_losses
 from tripletlib.plots.style import (
     BLACK,
     BLUE,
-    GREY,
     ORANGE,
     SERIES,
     SKY,
@@ -22,18 +21,33 @@ from tripletlib.plots.style import (
 )
 from tripletlib.training import PERCENTILES, History
 
+_SPREADS = {
+    "norm": "Norms of the embeddings",
+    "entry": "Single entries of the embeddings",
+    "distance": "All pairwise distances",
+}
 NAME_SIZE = 21  # points, a name's circle in `draw_embedding` and some air around it
 
 
-def draw_embedding(ax: Axes, points: np.ndarray, labels: np.ndarray, title: str) -> None:
+def draw_embedding(
+    ax: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    title: str,
+    axis: str = "coordinate",
+    within: np.ndarray | None = None,
+) -> None:
     """Scatters embedded images, `[N, 2]`, each of up to ten identities named at its median.
 
     Names that would cover each other are moved apart, so the figure should have its final size; a
-    line leads from a moved name to its median.
+    line leads from a moved name to its median. `axis` says what the two axes are: coordinates of
+    the embedding, or principal axes. Views `within` the same points, `[M, 2]`, have one scale.
     """
     names = np.unique(labels)
+    if within is not None:
+        ax.update_datalim(within)
     scatter_identities(ax, points, labels, s=9, alpha=0.5, linewidths=0)
-    ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate")
+    ax.set(title=title, xlabel=f"first {axis}", ylabel=f"second {axis}")
     ax.set_aspect("equal", adjustable="datalim")
     _name_identities(ax, names, np.stack([np.median(points[labels == name], 0) for name in names]))
 
@@ -77,18 +91,20 @@ def _apart(places: np.ndarray, gap: float, rounds: int = 500) -> np.ndarray:
 
 
 def draw_history(history: History, margin: Margin) -> Figure:
-    """Draws the four panels of a training log: loss, active share, embeddings and distances.
+    """Draws a training log: loss, active share; norms, entries of the embeddings and distances.
 
-    The panel of the embeddings holds their norms and, below, their single entries; that of the loss
-    shows the height at which all images lie in one point: the margin, or ln 2 for `"soft"`. The
-    history has at least ten steps.
+    The panel of the loss shows the height at which all images lie in one point: the margin, or ln 2
+    for `"soft"`. The history has at least ten steps.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
     """
-    figure, ((loss, active), (norms, distances)) = plt.subplots(
-        2, 2, figsize=(10, 7.2), layout="constrained"
+    figure, panels = plt.subplot_mosaic(
+        [["loss"] * 3 + ["active"] * 3, [s for s in _SPREADS for _ in range(2)]],
+        figsize=(10, 7.2),
+        layout="constrained",
     )
+    loss, active = panels["loss"], panels["active"]
     steps, collapsed = history["step"], _collapsed_loss(margin)
     loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
     loss.plot(*_known(history, "mean_loss_100"), color=BLUE, lw=2, marker=".", label="mean of 100")
@@ -96,39 +112,41 @@ def draw_history(history: History, margin: Margin) -> Figure:
     loss.set(title="Loss", ylabel="loss", ylim=(0, None))
     active.plot(steps, history["active_fraction"], color=ORANGE, lw=0.7)
     active.set(title="Active triplets", ylabel="share of triplets", ylim=(0, 1.02))
-    _draw_percentiles(norms, history, "norm", BLUE, "norms: ")
-    _draw_percentiles(norms, history, "entry", ORANGE, "entries: ")
-    norms.axhline(0, color=GREY, lw=0.8, zorder=0)
-    norms.set(title="Embeddings in the batch: norms and entries", ylabel="length, value")
-    _draw_percentiles(distances, history, "distance", BLUE)
-    distances.set(title="All pairwise distances in the batch", ylabel="length")
-    for ax in (loss, active, norms, distances):
+    for spread, title in _SPREADS.items():
+        _draw_percentiles(panels[spread], history, spread)
+        panels[spread].set_title(title)
+    for ax in panels.values():
         ax.set_xlabel("step")
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-    for ax, columns in ((loss, 3), (norms, 2), (distances, 3)):
-        ax.legend(**below, borderaxespad=0, ncols=columns, fontsize="small", frameon=False)
+    for ax in (loss, panels["entry"]):
+        ax.legend(**below, borderaxespad=0, ncols=3, fontsize="small", frameon=False)
     return figure
 
 
 def draw_histories(runs: Mapping[str, tuple[History, Margin]]) -> Figure:
     """Draws how up to seven trainings leave, or do not leave, the loss of a single point.
 
-    Left, the loss (mean of ten steps) divided by the loss that all images in one point would give:
-    the margin, or ln 2 for `"soft"`. Right, the median distance in the batch. `runs` has the log
-    and the margin of each name.
+    Left, how far the loss (mean of ten steps) is above or below that of all images in one point,
+    the margin or ln 2 for `"soft"`, as a share of it; logarithmic but for the stretch around 0.
+    Right, the median distance in the batch. `runs` has the log and the margin of each name.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
     """
-    figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    figure, (losses, distances) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for (name, (history, margin)), (colour, marker, _) in zip(runs.items(), SERIES, strict=False):
         look: dict[str, Any] = {"color": colour, "marker": marker, "markevery": 0.15, "lw": 1.5}
         smooth = np.convolve(history["loss"], np.ones(10) / 10, mode="valid")
-        losses.plot(history["step"][-len(smooth) :], smooth / _collapsed_loss(margin), **look)
+        gap = smooth / _collapsed_loss(margin) - 1
+        losses.plot(history["step"][-len(smooth) :], gap, **look)
         distances.plot(*_known(history, "distance_p50"), label=name, **look)
-    point = losses.axhline(1, color=BLACK, ls=":", label="all in one point (left)")
-    losses.set(title="Loss against a single point's", ylabel="loss ÷ loss of a single point")
-    losses.set(xlabel="step", ylim=(0, 2))
+    point = losses.axhline(0, color=BLACK, ls=":", label="all in one point (left)")
+    losses.set(
+        title="Loss above or below a single point's", ylabel="share of a single point's loss"
+    )
+    losses.set_yscale("symlog", linthresh=1e-3)
+    losses.yaxis.set_major_formatter(lambda share, _: f"{100 * share:+g} %")
+    losses.set(xlabel="step", ylim=(-1, 3))
     distances.set(title="Median distance in the batch", ylabel="distance (log scale)")
     distances.set(xlabel="step", yscale="log", ylim=(1e-4, 5))
     lines = [*distances.lines, point]
@@ -141,19 +159,12 @@ def _collapsed_loss(margin: Margin) -> float:
     return triplet_losses(torch.zeros(()), margin)[0].item()
 
 
-def _draw_percentiles(
-    ax: Axes, history: History, spread: str, colour: str, prefix: str = ""
-) -> None:
+def _draw_percentiles(ax: Axes, history: History, spread: str) -> None:
     columns = [_known(history, f"{spread}_p{percent}") for percent in PERCENTILES]
     steps, (low, lower, median, upper, high) = columns[0][0], [values for _, values in columns]
-    for below, above, alpha, share in (
-        (low, high, 0.25, "0 to 100 %"),
-        (lower, upper, 0.45, "5 to 95 %"),
-    ):
-        label = f"{prefix}{share}"
-        ax.fill_between(steps, below, above, color=colour, alpha=alpha, lw=0, label=label)
-    style = "-" if colour == BLUE else "--"  # told apart without colour too
-    ax.plot(steps, median, color=BLACK, ls=style, label=f"{prefix}median")
+    ax.fill_between(steps, low, high, color=BLUE, alpha=0.25, lw=0, label="0 to 100 %")
+    ax.fill_between(steps, lower, upper, color=BLUE, alpha=0.45, lw=0, label="5 to 95 %")
+    ax.plot(steps, median, color=BLACK, label="median")
 
 
 def _known(history: History, column: str) -> tuple[np.ndarray, np.ndarray]:

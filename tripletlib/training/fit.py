@@ -28,6 +28,7 @@ from tripletlib.training.run_folder import Resume, RunKeeper, fingerprint_of
 from tripletlib.training.settings import TrainingSettings
 from tripletlib.training.step import Trainer
 
+LOOK_EVERY = 5.0  # seconds between two calls of a callback that does not wait for epochs to end
 _COLLAPSE_STEPS = 200
 _COLLAPSE_DISTANCE = 1e-4  # embeddings packed less densely than this were seen to spread again
 
@@ -72,6 +73,7 @@ class _EpochReporter:
     bar: tqdm
     start: float = field(default_factory=time.perf_counter)
     collapse_noted: bool = False
+    last_look: float = field(default_factory=time.perf_counter)
 
     def step_done(self, step: int, history: History) -> None:
         settings = self.trainer.settings
@@ -81,19 +83,30 @@ class _EpochReporter:
             self.collapse_noted = bool(said)
             if said:
                 self.bar.write(said)
-        one_look = math.ceil(len(self.trainer.labels) / settings.batch_size)
-        per_epoch = settings.steps_per_epoch or one_look
-        if step % per_epoch and step != settings.steps:
-            return
-        epoch, epochs = (math.ceil(steps / per_epoch) for steps in (step, settings.steps))
+        ends = step % self._steps_per_epoch == 0 or step == settings.steps
+        if ends or time.perf_counter() - self.last_look > LOOK_EVERY:
+            self.look(step, history, ends)
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        settings = self.trainer.settings
+        return settings.steps_per_epoch or math.ceil(len(self.trainer.labels) / settings.batch_size)
+
+    def look(self, step: int, history: History, ends: bool = False) -> None:
+        """Tells the callbacks, and prints a line where an epoch ends."""
+        steps = step, self.trainer.settings.steps
+        epoch, epochs = (math.ceil(count / self._steps_per_epoch) for count in steps)
         seconds = time.perf_counter() - self.start
         report = EpochReport(epoch, epochs, step, self.trainer.model, history, seconds)
-        self.bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
-        if self.lines:
+        if ends:
+            self.bar.set_postfix_str(f"loss {history.recent('loss'):.4f}")
+        if ends and self.lines:
             with suppress(BrokenPipeError):  # the reading process has died
                 print(report, flush=True)
         for callback in self.callbacks:
-            callback(report)
+            if ends or getattr(callback, "between_epochs", False):
+                callback(report)
+        self.last_look = time.perf_counter()
 
 
 def _collapse(history: History, margin: Margin) -> str:
@@ -157,7 +170,8 @@ def fit(
             an earlier run are replaced unless it is resumed. A relative path is meant from the
             repository. None writes nothing.
         callbacks: called with an `EpochReport` after each epoch, by the first process only: what
-            all must do together, such as `evaluate_embeddings`, has no place in one.
+            all must do together, such as `evaluate_embeddings`, has no place in one. A callback
+            whose `between_epochs` is true is called every few seconds too, and when a run resumes.
         progress: `"auto"`, `"bar"`, `"lines"` (one per epoch) or `"off"`.
         checkpoint_every: steps between two checkpoints, None for none; the last step has one too.
         resume: go on from the newest good checkpoint, if there is one; a finished run comes back at
@@ -201,6 +215,8 @@ def fit(
         bar = progress_bar(settings.steps, "step", progress, desc="training", initial=done)
         reporter = _EpochReporter(trainer, callbacks, resolve_progress(progress) == "lines", bar)
         with History(folder, rows=rows) as history, bar, StopRequest() as stop:
+            if done and processes.is_first:
+                reporter.look(done, history)
             for step in range(done + 1, settings.steps + 1):
                 rate, result = settings.learning_rate_at(step), trainer.take_step()
                 if not math.isfinite(result["loss"]):

@@ -155,7 +155,10 @@ class RunKeeper:
     def stopped(self, step: int) -> str:
         """Says to whoever stopped the training where it stands, and how to go on."""
         if self.every is None:
-            return f"stopped after step {step:,}; nothing was saved (checkpoint_every is None)"
+            return (
+                f"stopped after step {step:,}; nothing was saved (checkpoint_every is None): make "
+                "the network anew before you train again"
+            )
         how = "" if self.resume else " with resume=True"
         return f"stopped after step {step:,}, which is saved; run it again{how} to go on"
 
