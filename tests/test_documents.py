@@ -18,6 +18,7 @@ from tripletlib.runtime import REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "data/README.md", "notebooks/results/README.md")),
+    REPOSITORY / "notebooks" / "GLOSSARY.md",
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -38,7 +39,7 @@ def read_commands():
 
 def test_every_page_is_looked_at():
     names = ["install.md", "self-study.md", "teaching.md", "training.md"]
-    assert [page.name for page in PAGES[3:]] == names
+    assert [page.name for page in PAGES[4:]] == names
     commands = {words[0] for words in read_commands()}
     assert commands == {"--help", *COMMANDS}
 
