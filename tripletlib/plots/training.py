@@ -99,11 +99,11 @@ def draw_history(history: History, margin: Margin) -> Figure:
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
     """
-    figure, panels = plt.subplot_mosaic(
-        [["loss"] * 3 + ["active"] * 3, [s for s in _SPREADS for _ in range(2)]],
-        figsize=(10, 7.2),
-        layout="constrained",
-    )
+    rows: Any = [
+        ["loss"] * 3 + ["active"] * 3,
+        ["norm"] * 2 + ["entry"] * 2 + ["distance"] * 2,
+    ]
+    figure, panels = plt.subplot_mosaic(rows, figsize=(10, 7.2), layout="constrained")
     loss, active = panels["loss"], panels["active"]
     steps, collapsed = history["step"], _collapsed_loss(margin)
     loss.plot(steps, history["loss"], color=SKY, lw=0.7, label="each step")
