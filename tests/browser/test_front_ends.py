@@ -43,6 +43,9 @@ def test_a_saved_notebook_keeps_the_playground(chromium, run_cell, lab, lab_fold
     expect(saved.locator(".playground-text")).to_contain_text("loss 1.727")
     saved.locator(".playground-step").click()
     expect(saved.locator(".playground-text")).to_contain_text("loss 1.248")
+    complaint = page.get_by_text("Error displaying widget")
+    expect(complaint).to_be_attached()
+    expect(complaint).to_be_hidden()
     page.close()
 
 
