@@ -1,5 +1,7 @@
 """Controls of the query browser agree with what is shown, and answer while they are dragged."""
 
+import re
+
 from playwright.sync_api import expect
 from small_cells import QUERY_BROWSER
 
@@ -37,3 +39,15 @@ def test_a_card_under_the_mouse_is_ringed_in_the_map(run_cell):
     before = dots.count()
     page.locator(".browser-results .picture-card").nth(2).hover()
     expect(dots).to_have_count(before + 1)
+
+
+def test_the_network_is_asked_where_it_looks(run_cell):
+    page = run_cell(QUERY_BROWSER).page
+    rank = page.locator(".browser-explain-controls input")
+    rank.fill("2")
+    rank.press("Tab")
+    page.get_by_role("button", name="where does it look?").click()
+    picture = page.locator(".browser-explain-box img")
+    expect(picture).to_have_attribute("alt", re.compile("at rank 2$"))
+    page.locator(".browser-queries .picture-card").nth(1).click()
+    expect(picture).to_have_count(0)
