@@ -194,7 +194,7 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
     result, rankings = state.result, state.result.rankings
     columns = min(columns, result.options.top_k)
     has_curve = bool(result.before.first_right)
-    heights = [2 * len(rankings), 2.6 if has_curve else 0.4]
+    heights = [2 * len(rankings), 2.6 if has_curve else 0.7]
     size = ((columns + 1) * 0.88, sum(heights) + 0.5)
     figure = plt.figure(figsize=size, dpi=PICTURE_DPI)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -214,7 +214,7 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
         text.text(0, 0.95, "\n".join(lines), va="top", linespacing=1.7)
         _draw_curves(curve, rankings)
     else:
-        below.text(0.02, 0.5, textwrap.fill(no_scores(state), 11 * columns + 11), va="center")
+        below.text(0.02, 0.4, textwrap.fill(no_scores(state), 11 * columns + 11), va="center")
     title = f"{retrieval.name}\n{CardMaker(state).name(result.query)}"
     title = title if result.after is None else f"{title}, re-ranked: {result.settings}"
     figure.suptitle(literal(title))
