@@ -175,11 +175,7 @@ def semi_hard(
     nearest_farther = to_others.masked_fill(~is_farther, torch.inf).min(1).indices
     farthest = to_others.masked_fill(~is_negative, -torch.inf).max(1).indices
     negatives = torch.where(is_farther.any(1), nearest_farther, farthest)  # [M]
-    losses, active = triplet_losses(d_pos - distances[anchors, negatives], margin)
-    return TripletResult(
-        loss=_unless_broken(losses.mean(), embeddings),
-        active_fraction=active.mean(dtype=torch.float32),
-    )
+    return _mean_over(d_pos - distances[anchors, negatives], margin, embeddings)
 
 
 def lifted(
@@ -205,11 +201,7 @@ def lifted(
     kept = is_positive.any(1)
     d_pos = distances.masked_fill(~is_positive, -torch.inf)[kept].logsumexp(1)  # [B']
     d_neg = -(-distances).masked_fill(~is_negative, -torch.inf)[kept].logsumexp(1)  # [B']
-    losses, active = triplet_losses(d_pos - d_neg, margin)
-    return TripletResult(
-        loss=_unless_broken(losses.mean(), embeddings),
-        active_fraction=active.mean(dtype=torch.float32),
-    )
+    return _mean_over(d_pos - d_neg, margin, embeddings)
 
 
 def batch_sample(
@@ -243,11 +235,7 @@ def batch_sample(
     positives = _draw_one(weights, is_positive[anchors], generator)  # [B']
     negatives = _draw_one(-weights, is_negative[anchors], generator)  # [B']
     differences = distances[anchors, positives] - distances[anchors, negatives]
-    losses, active = triplet_losses(differences, margin)
-    return TripletResult(
-        loss=_unless_broken(losses.mean(), embeddings),
-        active_fraction=active.mean(dtype=torch.float32),
-    )
+    return _mean_over(differences, margin, embeddings)
 
 
 def _draw_one(logits: Tensor, allowed: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -369,6 +357,15 @@ def _all_pairs(
     if same.all() or not is_positive.any():
         raise _no_valid_triplet(labels)
     return pairwise_distances(embeddings, metric=metric), is_positive, ~same
+
+
+def _mean_over(differences: Tensor, margin: Margin, embeddings: Tensor) -> TripletResult:
+    """Mean loss of triplets from their d_pos - d_neg, one or more of each kept anchor."""
+    losses, active = triplet_losses(differences, margin)
+    return TripletResult(
+        loss=_unless_broken(losses.mean(), embeddings),
+        active_fraction=active.mean(dtype=torch.float32),
+    )
 
 
 def _unless_broken(loss: Tensor, embeddings: Tensor) -> Tensor:
