@@ -8,7 +8,7 @@ READY := .venv/.ready
 PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test bench lab notebooks course slides constraints hashes clean
+.PHONY: help setup run check test bench lab notebooks course slides site constraints hashes clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +68,12 @@ course: $(READY) ## build exercise sheets and lessons for students and teachers 
 slides: $(READY) ## make a deck of slides of each lesson into course/slides/
 	$(BIN)/python -m tripletlib slides
 
+site: $(READY) ## build the lessons and sheets as a static site into course/site/
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[site]'
+	$(BIN)/python -m tripletlib site
+
 constraints: $(READY) ## renew constraints.txt from the newest versions that pyproject.toml allows
-	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev,bench,site]'
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable > constraints.txt
 	@touch $(READY)
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "slides": ("publishing.slides:main", "make a deck of slides of each lesson"),
     "results": ("publishing.results:main", "keep a run, or renew the page of results"),
     "doctor": ("publishing.doctor:main", "look whether the lessons can run here"),
+    "query-page": ("widgets.query_page:main", "write the query browser as a page without a kernel"),
+    "site": ("publishing.site:main", "build the static site of lessons and sheets"),
     "course": ("publishing.course:main", "build the exercise sheets for a course"),
 }
 

@@ -53,6 +53,7 @@ class Retrieval:
         query_inputs: uint8 `[Q, 3, H, W]`, as the network takes them; None likewise.
         gallery_inputs: uint8 `[G, 3, H, W]`; None likewise.
         labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
+        drawn: whether all people are drawn ones, whose pictures may be passed on.
         identity_names: what pids stand for where they are no names themselves, see `ReidDataset`.
         camera_names: the same of camids.
 
@@ -71,6 +72,7 @@ class Retrieval:
     query_inputs: np.ndarray | None = None
     gallery_inputs: np.ndarray | None = None
     labelled: bool = True
+    drawn: bool = False
     identity_names: Mapping[int, str] = field(default_factory=dict)
     camera_names: Mapping[int, str] = field(default_factory=dict)
 
@@ -154,6 +156,7 @@ def open_retrieval(
         embed_randomised,
         data.query.images,
         data.gallery.images,
+        drawn=synthetic,
         identity_names=data.identity_names,
         camera_names=data.camera_names,
     )

@@ -1,0 +1,106 @@
+"""The query browser's page opens from a folder, without a kernel, and asks the network nothing."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from toy_retrieval import make_retrieval
+
+from tripletlib.widgets import BrowserState, Picture, write_query_page
+
+
+@pytest.fixture(scope="module")
+def retrieval():
+    return make_retrieval()
+
+
+@pytest.fixture
+def page(chromium, retrieval, tmp_path):
+    write_query_page(retrieval, tmp_path / "page.html", progress="off")
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    asked, problems = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    yield page
+    page.close()
+    assert not problems
+    assert {address.partition(":")[0] for address in asked} <= {"file", "data"}
+
+
+def keys(page, group=0):
+    cards = page.locator("#results .picture-group").nth(group).locator(".picture-card")
+    return cards.evaluate_all("cards => cards.map((card) => card.dataset.key)")
+
+
+def test_it_shows_what_the_browser_shows(page, retrieval):
+    state = BrowserState(retrieval, Picture("query", 3))
+    page.locator('[data-key="query:3"]').click()
+    expect(page.locator("h2").first).to_contain_text("Query 3 · person 4 · camera 1")
+    assert keys(page) == [f"gallery:{place.index}" for place in state.result.top()]
+    page.get_by_label("re-rank").check()
+    state.change(rerank=True)
+    assert keys(page, 1) == [f"gallery:{place.index}" for place in state.result.top()]
+    page.get_by_label("before | after").uncheck()
+    expect(page.locator("#results .picture-group")).to_have_count(1)
+    ap = f"{state.result.before.average_precision:.1%} → {state.result.after.average_precision:.1%}"
+    expect(page.locator(".facts")).to_contain_text(ap)
+    assert page.locator("#curve polyline").count() == 2
+    assert page.locator("#map .answer").count() == len(state.result.top())
+    page.get_by_label("show junk").check()
+    expect(page.locator("#results .verdict-junk").first).to_be_visible()
+
+
+def test_queries_are_sorted_filtered_and_found_again(page, retrieval):
+    state = BrowserState(retrieval)
+    page.get_by_label("order of the queries").select_option("worst AP first")
+    shown = page.locator("#queries .picture-card")
+    worst = state.queries("worst AP first")[0]
+    expect(shown.first).to_have_attribute("data-key", f"query:{worst}")
+    page.get_by_label("camera", exact=True).select_option("camera 2")
+    expect(shown).to_have_count(int((retrieval.query.camids == 2).sum()))
+    page.get_by_label("person", exact=True).fill("person 99")
+    page.get_by_label("person", exact=True).blur()
+    expect(page.locator("#queries")).to_contain_text("No query fits")
+    page.goto(f"{page.url.partition('#')[0]}#5")
+    page.reload()
+    expect(page.locator("h2").first).to_contain_text("Query 5")
+
+
+def test_the_keyboard_goes_everywhere(page):
+    first, second = (page.locator("#queries .picture-card").nth(n) for n in (0, 1))
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(second).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("h2").first).to_contain_text("Query 1")
+    page.get_by_role("button", name="back").press("Enter")
+    expect(page.locator("h2").first).to_contain_text("Query 0")
+    page.get_by_role("button", name="forward").press("Enter")
+    expect(page.locator("h2").first).to_contain_text("Query 1")
+    page.locator("#results .picture-card").first.press("Enter")
+    pair = page.get_by_role("dialog")
+    expect(pair.locator("img")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(pair).not_to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.get_by_label("re-rank").check()
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 10
+    serious = [
+        (rule["id"], node["html"][:120])
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+    assert serious == []
+
+
+def test_a_name_cannot_end_the_script(page):
+    expect(page.locator("h1")).to_have_text("Query browser: toy <people>")
+    assert not re.search(r"</script>.*</script>", page.locator("#content").inner_text())

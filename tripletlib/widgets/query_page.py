@@ -1,0 +1,182 @@
+"""The query browser as one page without a kernel: everything is ranked before it is opened."""
+
+import argparse
+import base64
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from html import escape
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tripletlib.experiments import Retrieval, open_retrieval
+from tripletlib.runtime import (
+    AnyPath,
+    OneLineError,
+    Progress,
+    atomic_write,
+    explained_writing,
+    from_repository,
+    progress_bar,
+)
+from tripletlib.widgets.cards import (
+    CURVE_LEGEND,
+    LEGEND,
+    CardMaker,
+    key_of,
+    map_legend,
+    picture_of,
+    score_texts,
+    why_text,
+)
+from tripletlib.widgets.charts import GalleryPlane
+from tripletlib.widgets.pictures import STYLE_SHEET, Group, page_file
+from tripletlib.widgets.state import DEFAULTS, BrowserState, Options, Picture, SearchResult
+
+_QUALITY = 55  # of the JPEGs: a page that is sent around holds some thousands of them
+_REFUSAL = (
+    "error: the page would hold the pictures of {name}, and whoever gets it could pass them on; "
+    "Market-1501's licence forbids that, and people in other pictures have a say. If these may be "
+    "passed on, add --pictures-may-be-passed-on"
+)
+
+
+def write_query_page(
+    retrieval: Retrieval, file: AnyPath, options: Options = DEFAULTS, progress: Progress = "auto"
+) -> None:
+    """Writes the page: every query with its ranked gallery, before and after re-ranking.
+
+    Pictures, script and rankings lie inside: it opens from a folder and asks nobody for anything.
+
+    Args:
+        retrieval: queries and gallery, with labels.
+        file: the page, HTML.
+        options: how many ranks are shown, and how the gallery is re-ranked.
+        progress: see `fit`.
+
+    Raises:
+        ValueError: there are no queries, or nobody knows whom they show.
+        OSError: the file cannot be written.
+    """
+    file = from_repository(file)
+    if not retrieval.labelled or not len(retrieval.query):
+        raise ValueError(f"{retrieval.name} has no queries with labels, which the page would show")
+    content = json.dumps(_content(retrieval, options, progress), separators=(",", ":"))
+    parts = {
+        "TITLE": escape(f"Query browser: {retrieval.name}"),
+        "STYLE": STYLE_SHEET,
+        "LEGEND": LEGEND,
+        "CURVE": CURVE_LEGEND,
+        "MAP": map_legend(labelled=True),
+        "CONTENT": content.replace("</", "<\\/"),  # nothing may end the script that holds it
+        # A widget's module as a classic script: from a folder, a browser refuses modules.
+        "GRID": page_file("picture_grid.js").replace("export default", "return"),
+        "SCRIPT": page_file("query_page.js"),
+    }
+    page = page_file("query_page.html")
+    for name, part in parts.items():
+        page = page.replace(f"{{{{{name}}}}}", part)
+    with explained_writing(file, "name another file"), atomic_write(file) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+
+
+def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict[str, Any]:
+    """What the page's script reads."""
+    state = BrowserState(retrieval, options=replace(options, show_junk=True, compare=True))
+    cards, plane = CardMaker(state), GalleryPlane(retrieval.gallery.embeddings)
+    queries = []
+    with progress_bar(len(retrieval.query), "queries", progress) as bar:
+        for index in range(len(retrieval.query)):
+            state.look_up(Picture("query", index))
+            queries.append(_query(state, cards, plane))
+            bar.update()
+    shown = {
+        card["key"]
+        for query in queries
+        for view in query["views"]
+        for group in (*view["groups"], *view["why"])
+        for card in group["items"]
+    }
+    shown |= {query["key"] for query in queries}
+    return {
+        "queries": queries,
+        "pictures": {key: _thumbnail(state.image(picture_of(key))) for key in sorted(shown)},
+        "plane": plane.points.round(3).tolist(),
+        "explained": f"{plane.explained:.0%}",
+    }
+
+
+def _query(state: BrowserState, cards: CardMaker, plane: GalleryPlane) -> dict[str, Any]:
+    """A query, and what is to be seen of it by distance and re-ranked."""
+    query = state.result.query
+    views = []
+    for rerank in (False, True):
+        state.change(rerank=rerank)
+        views.append(_view(state.result, cards))
+    rankings = state.result.rankings.values()
+    aps = [ranked.average_precision for ranked in rankings]
+    curves = [ranked.curve() for ranked in rankings]
+    return {
+        "key": key_of(query),
+        "name": cards.name(query),
+        "lines": cards.labels(query),
+        "ap": [None if math.isnan(ap) else round(ap, 4) for ap in aps],
+        "firstRight": [ranked.first_right for ranked in rankings],
+        "views": views,
+        "curves": [np.round(c, 3).T.tolist() if c is not None else [] for c in curves],
+        "point": plane.project(state.embedding(query)[None])[0].round(3).tolist(),
+    }
+
+
+def _view(result: SearchResult, cards: CardMaker) -> dict[str, Any]:
+    return {
+        "facts": score_texts(result),
+        "groups": [_without_pictures(group) for group in cards.result_groups(result)],
+        "why": [_without_pictures(group) for group in cards.why_groups(result)],
+        "whyText": why_text(result),
+    }
+
+
+def _without_pictures(group: Group) -> dict[str, Any]:
+    """A group whose cards name their pictures by key alone: each is in the page once."""
+    items = [{k: v for k, v in asdict(card).items() if k != "src"} for card in group.items]
+    return {"title": group.title, "empty": group.empty, "items": items}
+
+
+def _thumbnail(image: np.ndarray) -> str:
+    """A picture, uint8 `[3, H, W]`, as the text of a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of `tripletlib query-page`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tripletlib query-page",
+        description="Write the query browser of a run as one page without a kernel.",
+    )
+    parser.add_argument("run", help="a run, a parameter file, or 'shipped' for what ships")
+    parser.add_argument("file", type=from_repository, help="the page, such as out.html")
+    parser.add_argument(
+        "--pictures-may-be-passed-on",
+        action="store_true",
+        help="for pictures of real people: you have their consent and a licence that allows it",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        retrieval = open_retrieval("" if options.run == "shipped" else options.run)
+        if not (retrieval.drawn or options.pictures_may_be_passed_on):
+            print(_REFUSAL.format(name=retrieval.name), file=sys.stderr)
+            return 2
+        write_query_page(retrieval, options.file)
+    except (OneLineError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(options.file)
+    return 0
