@@ -19,13 +19,3 @@ def send_file(upload, name, data):
 def refuse_file(upload, name, size):
     """A file is chosen that is too large to be sent."""
     upload._handle_custom_msg({"refused": name, "bytes": size}, [])
-
-
-def click_point(mark, index):
-    """A point of a bqplot mark is clicked."""
-    mark._handle_custom_msgs(mark, {"event": "element_click", "data": {"index": index}})
-
-
-def hover_point(mark, index):
-    """The mouse is moved over a point of a bqplot mark."""
-    mark._handle_custom_msgs(mark, {"event": "hover", "data": {"index": index}})

@@ -46,8 +46,8 @@ MEASURE = """root => {
         if (text && element.tagName !== "OPTION")
             (glyph ? marks : texts).push(
                 [contrast(element, svg ? style.fill : style.color), text]);
-        const drawn = ".bqplot path.dot, .bqplot path.line, .playground path.mark";
-        if (element.matches(drawn) && element.getAttribute("d"))
+        const drawn = ".gallery-map path, .curve polyline, .playground path.mark";
+        if (element.matches(drawn) && element.getAttribute("d") !== "")
             marks.push([Math.max(...[style.fill, style.stroke].filter(paint => paint !== "none")
                 .map(paint => contrast(element, paint))), element.outerHTML.slice(0, 200)]);
     }

@@ -31,7 +31,7 @@ def test_keys_in_a_widget_do_not_reach_jupyterlab(run_cell, source):
         for key in "mbdd":
             lab.page.keyboard.press(key)
         assert cells(lab) == before, control
-    figure = lab.page.locator(".tripletlib-widget :is(.bqplot, .playground-plane)").first
+    figure = lab.page.locator(".tripletlib-widget :is(.gallery-map svg, .playground-plane)").first
     figure.click(position={"x": 5, "y": 5})
     for key in "mbdd":
         lab.page.keyboard.press(key)

@@ -215,16 +215,20 @@ def hand_in_pictures(widget, tmp_path):
 
 
 def choose_in_the_map(widget):
-    plane = widget.part("map")
+    plane = widget.part("map").locator("svg")
     plane.scroll_into_view_if_needed()
-    point = plane.locator(".dot").nth(100)
-    point.hover(force=True)  # another point may lie above it: it answers just as well
-    tip = widget.page.locator(".bqplot_tooltip_div, .mark_tooltip").filter(
-        has_text="Gallery picture"
-    )
-    expect(tip.first).to_be_visible()
+    dot = plane.locator(".answer").first
+    dot.hover(force=True)  # another dot may lie above it: it answers just as well
+    tip = widget.part("map").locator(".map-tip")
+    expect(tip).to_contain_text("Gallery picture")
     widget.screenshot("map_hovered")
-    point.click(force=True)
+    before = plane.get_attribute("viewBox")
+    widget.page.mouse.wheel(0, -300)
+    expect(plane).not_to_have_attribute("viewBox", before)
+    dot.hover(force=True)
+    expect(tip).to_be_visible()
+    widget.screenshot("map_zoomed")
+    dot.click(force=True)
     expect(widget.part("facts")).to_contain_text("Gallery picture")
     widget.screenshot("map_chosen")
 

@@ -68,6 +68,24 @@ def test_queries_are_sorted_filtered_and_found_again(page, retrieval):
     expect(page.locator("h2").first).to_contain_text("Query 5")
 
 
+def test_the_map_shows_and_compares_pictures(page):
+    dot = page.locator("#map .answer").first
+    dot.hover(force=True)  # another dot may lie above it
+    expect(page.locator(".map-tip")).to_contain_text("Gallery picture")
+    expect(page.locator("#results .linked, #map .near")).not_to_have_count(0)
+    dot.click(force=True)
+    expect(page.get_by_role("dialog")).to_contain_text("beside Gallery picture")
+    page.keyboard.press("Escape")
+    plane = page.locator("#map svg")
+    whole = plane.get_attribute("viewBox")
+    page.get_by_label("colours of the map").select_option("colours: camera")
+    expect(plane.locator(".dots")).to_have_count(7)
+    page.mouse.wheel(0, -300)
+    expect(plane).not_to_have_attribute("viewBox", whole)
+    plane.dblclick(position={"x": 2, "y": 2})
+    expect(plane).to_have_attribute("viewBox", whole)
+
+
 def test_the_keyboard_goes_everywhere(page):
     first, second = (page.locator("#queries .picture-card").nth(n) for n in (0, 1))
     first.focus()

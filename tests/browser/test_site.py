@@ -13,7 +13,9 @@ def built(tmp_path_factory):
     """The site's folder, and what Sphinx warned of."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "open_retrieval", lambda **_: None)
-        patch.setattr(site, "write_query_page", lambda _, file: file.write_text("<p>page</p>"))
+        patch.setattr(
+            site, "write_query_page", lambda _, file: file.write_text("<title>page</title>")
+        )
         folder = tmp_path_factory.mktemp("site")
         return folder, site.build_site(folder)
 

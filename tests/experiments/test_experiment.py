@@ -297,7 +297,7 @@ def test_a_training_without_jupyter_needs_nothing_of_it(write):
         f"assert train([{str(write())!r}, '--embed']) == 0\n"
         "top = {name.partition('.')[0] for name in sys.modules}\n"
         "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "
-        "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'bqplot'}\n"
+        "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'anywidget'}\n"
         "print('found:', sorted(top & heavy))"
     )
     done = subprocess.run(

@@ -163,7 +163,7 @@ def test_training_needs_neither_jupyter_nor_matplotlib_nor_mlxtend():
     code = (
         "import sys, tripletlib.training\n"
         "print([m for m in ('IPython', 'ipykernel', 'ipywidgets', 'matplotlib', 'mlxtend',"
-        " 'sklearn', 'papermill', 'bqplot') if m in sys.modules])"
+        " 'sklearn', 'papermill', 'anywidget') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -59,7 +59,7 @@ def test_a_newer_browser_closes_the_one_before_and_gives_its_memory_back(folder,
     retrieval = make_retrieval()
     first = QueryBrowser(retrieval, folder)
     send_file(first.upload, "me.png", png())
-    parts = first.map.widget.marks[1], first.results, first.state, retrieval.gallery_images
+    parts = first.map, first.results, first.state, retrieval.gallery_images
     kept = [weakref.ref(part) for part in parts]
     del retrieval, parts
     other = QueryBrowser(make_retrieval(), folder / "elsewhere")

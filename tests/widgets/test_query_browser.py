@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from page_messages import (
     choose,
-    click_point,
     hover,
-    hover_point,
     refuse_file,
     send_file,
 )
@@ -25,13 +23,12 @@ from tripletlib.widgets import (
     Options,
     Picture,
     QueryBrowser,
-    charts,
     draw_explanation,
     draw_map,
     draw_result,
     notebook_widget,
 )
-from tripletlib.widgets.charts import GalleryMap, GalleryPlane
+from tripletlib.widgets.gallery_map import GalleryPlane
 from tripletlib.widgets.pictures import Card, Group, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import PAGE
 
@@ -65,8 +62,8 @@ def test_it_opens_with_queries_ranked_map_and_curve(shown):
     assert keys(shown.results) == expected
     assert f"{ranked.average_precision:.1%}" in shown.facts.value
     recall, precision = ranked.curve()
-    np.testing.assert_allclose(shown.curve.widget.marks[0].y, precision)
-    np.testing.assert_allclose(shown.curve.widget.marks[0].x, recall)
+    (curve,) = shown.curve.curves
+    np.testing.assert_allclose(curve, np.column_stack([recall, precision]), atol=1e-4)
     assert shown.back.disabled
 
 
@@ -163,7 +160,7 @@ def test_an_own_picture_good_broken_and_too_large(shown):
     assert shown.state.result.query == Picture("upload", 0)
     assert "&lt;b&gt;me&lt;/b&gt;.png" in shown.facts.value
     assert "no AP" in shown.facts.value
-    assert not len(shown.curve.widget.marks[0].x)
+    assert shown.curve.curves == []
     assert items(shown.why) == []
     send_file(shown.upload, "<i>note</i>.txt", b"no picture")
     assert "<i>note</i>.txt cannot be read" in shown.message.text
@@ -178,70 +175,55 @@ def test_an_own_picture_good_broken_and_too_large(shown):
     assert shown.state.result.query == Picture("query", 0)
 
 
-def map_points(shown):
-    """Where the map's marks lie: the background, each verdict's answers, the query."""
-    _, background, *answers, query = (
-        np.column_stack([mark.x, mark.y]) for mark in shown.map.widget.marks
-    )
-    return background, dict(zip(VERDICT_STYLES, answers, strict=True)), query
-
-
-def test_the_map_marks_query_and_answers_and_its_points_can_be_chosen(shown):
+def test_the_map_marks_query_and_answers_and_its_dots_can_be_chosen(shown):
     places = shown.state.result.top()
-    points, answers, query = map_points(shown)
-    for verdict, positions in answers.items():
-        mine = [place.index for place in places if place.verdict == verdict]
-        np.testing.assert_allclose(positions, points[mine])
+    assert shown.map.answers == [(place.index, place.verdict) for place in places]
+    points, query = np.array(shown.map.points), np.array(shown.map.query)
     # a plane of principal components: the map's distances never exceed the true ones
     for place in places[:5]:
-        assert np.linalg.norm(points[place.index] - query) <= place.distance + 1e-4
-    background = shown.map.widget.marks[1]
-    click_point(background, 17)
+        assert np.linalg.norm(points[place.index] - query) <= place.distance + 1e-3
+    choose(shown.map, "gallery:17")
     assert shown.state.result.query == Picture("gallery", 17)
-    hover_point(background, 3)
-    assert "Gallery picture 3<br>" in background.tooltip.value
-    assert "data:image/jpeg" in background.tooltip.value
+    hover(shown.map, "gallery:3")
+    assert shown.map.tip["key"] == "gallery:3"
+    assert "Gallery picture 3 · " in shown.map.tip["text"]
+    assert shown.map.tip["src"].startswith("data:image/jpeg")
+
+
+def test_dots_have_numbers_for_person_and_camera(shown):
+    gallery = shown.state.retrieval.gallery
+    for name, labels in (("camera", gallery.camids), ("person", gallery.pids)):
+        numbers = np.array(shown.map.kinds[name])
+        assert ((numbers[:, None] == numbers) == (labels[:, None] == labels)).all()
 
 
 def test_hovering_shows_its_errors_and_leaves_messages_alone(shown):
     shown.say("Saved a file")
-    hover_point(shown.map.widget.marks[1], 3)
+    hover(shown.map, "gallery:3")
     assert "Saved a file" in shown.message.text
     shown.state.retrieval.gallery.pids.resize(0, refcheck=False)
-    hover_point(shown.map.widget.marks[1], 4)
+    hover(shown.map, "gallery:4")
     assert shown.message.role == "alert"
     assert "out of bounds" in shown.message.text
 
 
 def test_a_card_and_its_dot_mark_each_other(shown):
-    ring, background = shown.map.widget.marks[:2]
     key = keys(shown.results)[3]
     hover(shown.results, key)
-    points, _, _ = map_points(shown)
-    np.testing.assert_allclose([ring.x, ring.y], points[[int(key.split(":")[1])]].T)
+    assert shown.map.linked == key
     hover(shown.results, "")
-    assert not len(ring.x)
-    hover_point(background, 17)
+    assert shown.map.linked == ""
+    hover(shown.map, "gallery:17")
     assert shown.results.linked == "gallery:17"
+    hover(shown.map, "")
+    assert shown.results.linked == ""
 
 
-@pytest.mark.parametrize("send", [hover_point, click_point])
-def test_a_point_that_is_not_there_is_said(shown, send):
-    send(shown.map.widget.marks[1], 10_000)
+@pytest.mark.parametrize("send", [hover, choose])
+@pytest.mark.parametrize("key", ["gallery:10000", "gallery:-1", "nothing"])
+def test_a_dot_that_is_not_there_is_said(shown, send, key):
+    send(shown.map, key)
     assert shown.message.role == "alert"
-    assert "out of bounds" in shown.message.text
-
-
-def test_a_large_gallery_s_map_shows_a_sample_and_all_answers(monkeypatch):
-    monkeypatch.setattr(charts, "SHOWN", 10)
-    chosen = []
-    plane = GalleryPlane(np.random.default_rng(0).normal(size=(100, 4)))
-    shown = GalleryMap(plane, str, notebook_widget.NotebookWidget(""), chosen.append, print)
-    background = shown.widget.marks[1]
-    assert len(background.x) == 10
-    assert shown.note.endswith(", 10 of 100 pictures drawn")
-    click_point(background, 9)
-    assert chosen == [99]
 
 
 def test_embeddings_of_one_dimension_have_a_plane_too():
@@ -397,13 +379,14 @@ def test_the_static_map_is_the_widget_s(shown, kind, ax):
         send_file(shown.upload, "me.png", png())
     draw_map(ax, shown.state)
     marks = {part.get_label(): part.get_offsets() for part in ax.collections}
-    points, answers, query = map_points(shown)
-    np.testing.assert_allclose(marks.pop("gallery"), points, atol=1e-5)
-    np.testing.assert_allclose(marks.pop("query"), query, atol=1e-5)
-    for verdict, positions in answers.items():
-        np.testing.assert_allclose(marks.pop(verdict, np.zeros((0, 2))), positions, atol=1e-5)
+    points = np.array(shown.map.points)
+    np.testing.assert_allclose(marks.pop("gallery"), points, atol=1e-4)
+    np.testing.assert_allclose(marks.pop("query"), [shown.map.query], atol=1e-4)
+    for verdict in VERDICT_STYLES:
+        mine = [index for index, other in shown.map.answers if other == verdict]
+        np.testing.assert_allclose(marks.pop(verdict, np.zeros((0, 2))), points[mine], atol=1e-4)
     assert not marks
-    assert ax.get_title().split("\n")[1] in shown.map.note
+    assert ax.get_title().split("\n")[1] in shown.map_note
 
 
 def test_the_static_figure_says_which_list_the_two_ends_are_of(retrieval):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page_messages import hover_point
+from page_messages import hover
 from toy_retrieval import make_retrieval, png
 
 from tripletlib.datasets.decoding import UnreadableImageError
@@ -211,6 +211,5 @@ def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
     shown = QueryBrowser(replace(named, identity_names={3: "<b>anna"}), tmp_path)
     shown.queries.person.value = "<b>anna"
     assert [card["key"] for card in shown.queries.grid.groups[0]["items"]] == ["query:2", "query:8"]
-    dots = shown.map.widget.marks[1]
-    hover_point(dots, int(np.flatnonzero(retrieval.gallery.pids == 3)[0]))
-    assert "person &lt;b&gt;anna" in dots.tooltip.value
+    hover(shown.map, f"gallery:{np.flatnonzero(retrieval.gallery.pids == 3)[0]}")
+    assert "person <b>anna" in shown.map.tip["text"]  # as text, see gallery_map.js

@@ -32,7 +32,6 @@ from tripletlib.plots.scores import (
 from tripletlib.plots.style import (
     BLACK,
     BLUE,
-    BQPLOT_MARKERS,
     DARK_ORANGE,
     GREEN,
     GREY,
@@ -50,7 +49,7 @@ from tripletlib.plots.style import (
 from tripletlib.plots.training import draw_embedding, draw_histories, draw_history
 
 __all__ = [
-    "BLACK", "BLUE", "BQPLOT_MARKERS", "DARK_ORANGE", "GREEN", "GREY", "ORANGE", "PICTURE_DPI",
+    "BLACK", "BLUE", "DARK_ORANGE", "GREEN", "GREY", "ORANGE", "PICTURE_DPI",
     "PURPLE", "SERIES", "SKY", "VERDICT_STYLES", "VERMILION", "EmbeddingFilm", "LiveCurves",
     "Ranking",
     "compute_distances", "draw_batch", "draw_before_after", "draw_cmc",

@@ -35,7 +35,7 @@ class VerdictStyle(NamedTuple):
 
     mark: str  # a character to stand before the rank
     colour: str  # of mark and frame
-    line: Literal["solid", "dashed", "dotted"]  # of the frame, as bqplot and CSS call it
+    line: Literal["solid", "dashed", "dotted"]  # of the frame, as CSS calls it
     marker: str  # in a scatter, as matplotlib calls it
 
 
@@ -46,11 +46,6 @@ VERDICT_STYLES = {
     "junk": VerdictStyle("–", DARK_GREY, "dotted", "^"),
     "unknown": VerdictStyle("", DARK_GREY, "solid", "s"),
 }
-# What bqplot calls matplotlib's markers.
-BQPLOT_MARKERS = {
-    "o": "circle", "^": "triangle-up", "s": "square",
-    "D": "diamond", "v": "triangle-down", "P": "cross",
-}  # fmt: skip
 
 
 def use_notebook_style() -> None:

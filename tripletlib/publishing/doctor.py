@@ -16,7 +16,7 @@ from tripletlib.runtime import data_root, runs_root
 
 PORTS = range(8888, 8938)  # JupyterLab tries 8888 and then the next ones
 SPACE = 1.0  # GB; drawn people, their decoded pictures and the quick runs need less
-FRONT_ENDS = ("@jupyter-widgets/jupyterlab-manager", "anywidget", "bqplot")
+FRONT_ENDS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
 DRAWN = {"synthetic_quick": "notebook 03", "synthetic_shipped": "notebooks 04 and 05"}
 
 
@@ -76,7 +76,7 @@ def check_front_ends() -> Finding:
         return Finding("JupyterLab is not installed", "pip install jupyterlab")
     missing = [name for name in FRONT_ENDS if not any(Path(f, name).is_dir() for f in folders)]
     if missing:
-        packages = "ipywidgets jupyterlab_widgets anywidget bqplot"
+        packages = "ipywidgets jupyterlab_widgets anywidget"
         cure = f"pip install --force-reinstall {packages}, and start JupyterLab from here"
         return Finding(f"JupyterLab lacks the widgets' front end: {', '.join(missing)}", cure)
     return Finding("widgets: JupyterLab finds their front ends")

@@ -1,22 +1,14 @@
-"""Ranked pictures, precision-recall curve and map of the gallery: on the page, and on paper."""
+"""Ranked pictures, precision-recall curve and map of the gallery on paper."""
 
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import bqplot
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from sklearn.decomposition import PCA
 
-from tripletlib.evaluation import Place, RankedGallery
+from tripletlib.evaluation import RankedGallery
 from tripletlib.plots import (
-    BLUE,
-    BQPLOT_MARKERS,
-    DARK_ORANGE,
     GREY,
     PICTURE_DPI,
     SERIES,
@@ -27,143 +19,8 @@ from tripletlib.plots import (
     show_picture,
 )
 from tripletlib.widgets.cards import CardMaker, no_scores, score_texts, why_text
-from tripletlib.widgets.notebook_widget import AXIS, PAPER, TEXT, NotebookWidget, move_mark
+from tripletlib.widgets.gallery_map import GalleryPlane
 from tripletlib.widgets.state import BrowserState, Picture
-
-SHOWN = 2_500  # pictures of the gallery in the background; a browser draws each as an element
-
-
-class GalleryPlane:
-    """The plane of the first two principal components of the gallery's embeddings, `[G, D]`.
-
-    Attributes:
-        points: the gallery in the plane, `[G, 2]`.
-        explained: share of the variance that the plane shows.
-    """
-
-    def __init__(self, embeddings: np.ndarray) -> None:
-        with np.errstate(invalid="ignore"):  # of a single picture, or of equal ones
-            self._plane = PCA(min(2, *embeddings.shape), random_state=0).fit(embeddings)
-        self.points = self.project(embeddings)
-        shares = np.nan_to_num(self._plane.explained_variance_ratio_, nan=1.0)
-        self.explained = float(shares.sum().clip(0, 1))
-
-    def project(self, embeddings: np.ndarray) -> np.ndarray:
-        """Embeddings `[N, D]` as points `[N, 2]`."""
-        flat = self._plane.transform(embeddings)  # [N, 1 or 2]
-        return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
-
-
-class GalleryMap:
-    """A scatter of the gallery in the plane; query and answers stand out.
-
-    Hovering over a point shows its picture, by the HTML that `describe` makes of its gallery index;
-    `on_hover` and, by a click, `on_choose` are called with the index. The owner shows
-    errors.
-
-    Attributes:
-        note: what is drawn, and how much of it the plane shows.
-        widget: what to show.
-    """
-
-    def __init__(
-        self,
-        plane: GalleryPlane,
-        describe: Callable[[int], str],
-        owner: NotebookWidget,
-        on_choose: Callable[[int], None],
-        on_hover: Callable[[int], None],
-    ) -> None:
-        self._plane, self._describe = plane, describe
-        self._owner, self._on_choose, self._on_hover = owner, on_choose, on_hover
-        self._tip = ipywidgets.HTML()
-        self._scales = {"x": bqplot.LinearScale(), "y": bqplot.LinearScale()}
-        self._indices: dict[Any, np.ndarray] = {}  # of each mark's points
-        size = len(plane.points)
-        shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
-        background = self._scatter(colors=[GREY], default_size=10)
-        self._move(background, shown)
-        look = {"default_size": 90, "stroke": PAPER}
-        self._answers = {
-            verdict: self._scatter(
-                colors=[style.colour], marker=BQPLOT_MARKERS[style.marker], **look
-            )
-            for verdict, style in VERDICT_STYLES.items()
-        }
-        look = {"colors": [PAPER], "stroke": TEXT, "stroke_width": 3, "default_size": 220}
-        self._query = bqplot.Scatter(x=[0], y=[0], scales=self._scales, marker="diamond", **look)
-        look |= {"fill": False, "default_size": 300}
-        self._ring = bqplot.Scatter(x=[], y=[], scales=self._scales, **look)
-        self.note = f"Two principal components, {plane.explained:.0%} of the variance"
-        if len(shown) < size:
-            self.note += f", {len(shown):,} of {size:,} pictures drawn"
-        # No axes: only who is near to whom means something.
-        marks = [self._ring, background, *self._answers.values(), self._query]
-        self.widget = _figure(marks, [], 8, 8, 8)
-
-    def show(self, query: np.ndarray, places: Sequence[Place]) -> None:
-        """Marks a query, by its embedding `[D]`, and its answers."""
-        for verdict, mark in self._answers.items():
-            mine = [place.index for place in places if place.verdict == verdict]
-            self._move(mark, np.array(mine, dtype=int))
-        move_mark(self._query, self._plane.project(query[None]))
-
-    def point_out(self, index: int | None) -> None:
-        """Rings a picture of the gallery, or none."""
-        move_mark(self._ring, self._plane.points[[] if index is None else [index]])
-
-    def _move(self, mark: Any, indices: np.ndarray) -> None:
-        self._indices[mark] = indices
-        move_mark(mark, self._plane.points[indices])
-
-    def _scatter(self, **look: Any) -> Any:
-        tip = {"tooltip": self._tip, "tooltip_style": {"opacity": 1}}
-        mark = bqplot.Scatter(x=np.zeros(0), y=np.zeros(0), scales=self._scales, **tip, **look)
-
-        def index(event: dict[str, Any]) -> int:
-            return int(self._indices[mark][event["data"]["index"]])
-
-        def show_tip(_: Any, event: dict[str, Any]) -> None:
-            self._tip.value = self._describe(index(event))
-            self._on_hover(index(event))
-
-        # Hovering leaves a message where it is: the mouse may be on its way elsewhere.
-        mark.on_hover(self._owner.guarded(show_tip, clears=False))
-        mark.on_element_click(self._owner.guarded(lambda _, event: self._on_choose(index(event))))
-        return mark
-
-
-class PrecisionRecallCurve:
-    """Up to two curves, by distance and re-ranked, in `widget`.
-
-    Their steps enclose the AP by the rectangle rule.
-    """
-
-    def __init__(self) -> None:
-        scales = {name: bqplot.LinearScale(min=0, max=1) for name in ("x", "y")}
-        look = {"scales": scales, "stroke_width": 3, "interpolation": "step-before"}
-        self._lines = [
-            bqplot.Lines(x=[], y=[], colors=[colour], line_style=style, **look)
-            for colour, style in ((BLUE, "solid"), (DARK_ORANGE, "dashed"))
-        ]
-        ticks = {"tick_values": np.linspace(0, 1, 5), "tick_format": ".2f", **AXIS}
-        axes = [
-            bqplot.Axis(scale=scales["x"], label="recall", **ticks),
-            bqplot.Axis(scale=scales["y"], side="left", label="precision", **ticks),
-        ]
-        self.widget = _figure(self._lines, axes, 45, 55, 20)
-
-    def show(self, *rankings: RankedGallery | None) -> None:
-        """Draws the curves by distance and re-ranked; None for no curve."""
-        for line, ranked in zip(self._lines, rankings, strict=True):
-            curve = None if ranked is None else ranked.curve()
-            move_mark(line, np.zeros((0, 2)) if curve is None else np.column_stack(curve))
-
-
-def _figure(marks: list[Any], axes: list[Any], bottom: int, left: int, right: int) -> Any:
-    margin = {"top": 8, "bottom": bottom, "left": left, "right": right}
-    layout = ipywidgets.Layout(width="100%", min_width="0", height="300px")
-    return bqplot.Figure(marks=marks, axes=axes, fig_margin=margin, layout=layout)
 
 
 def draw_map(ax: Axes, state: BrowserState) -> None:

@@ -8,16 +8,11 @@ from typing import Any
 
 import anywidget
 import ipywidgets
-import numpy as np
 import traitlets
 from IPython.display import display
 
 from tripletlib.runtime import in_live_notebook, return_freed_memory
 from tripletlib.widgets.pictures import STYLE_SHEET, page_file
-
-# JupyterLab's colours of the theme that the reader has chosen, for bqplot.
-TEXT, PAPER = "var(--jp-ui-font-color1)", "var(--jp-layout-color1)"
-AXIS = {"grid_color": "var(--jp-border-color2)", "label_color": TEXT}
 
 _EXPECTED = (OSError, ValueError, IndexError)  # their texts are written for readers
 
@@ -121,12 +116,6 @@ def _all_parts(widget: ipywidgets.Widget, found: set[Any]) -> set[Any]:
             if isinstance(piece, ipywidgets.Widget) and piece not in found:
                 _all_parts(piece, found)
     return found
-
-
-def move_mark(mark: Any, points: np.ndarray) -> None:
-    """Moves a bqplot mark to points, whose last axis is x and y, in one message to the page."""
-    with mark.hold_sync():
-        mark.x, mark.y = points[..., 0], points[..., 1]
 
 
 def part(name: str, widget: Any) -> Any:

@@ -29,13 +29,8 @@ from tripletlib.widgets.cards import (
     score_texts,
     why_text,
 )
-from tripletlib.widgets.charts import (
-    GalleryMap,
-    GalleryPlane,
-    PrecisionRecallCurve,
-    draw_explanation,
-    draw_result,
-)
+from tripletlib.widgets.charts import draw_explanation, draw_result
+from tripletlib.widgets.gallery_map import GalleryMap, GalleryPlane, PrecisionRecallCurve
 from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
 from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import QueryList
@@ -72,6 +67,7 @@ class QueryBrowser(NotebookWidget):
         why: nearest wrong and farthest right answer.
         facts: the query's name and scores.
         rank: the answer of which `explain`, a button, shows in `explanation` what makes it alike.
+        map: the gallery in the plane; `map_note` says which plane that is.
     """
 
     def __init__(
@@ -94,14 +90,11 @@ class QueryBrowser(NotebookWidget):
         self.why_text = ipywidgets.HTML()
         self.facts, self._query = part("facts", ipywidgets.HTML()), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
-        plane = GalleryPlane(retrieval.gallery.embeddings)
-        self.map = GalleryMap(
-            plane,
-            self._describe,
-            self,
-            lambda index: self._look_up(Picture("gallery", index)),
-            lambda index: self.results.set_trait("linked", f"gallery:{index}"),
-        )
+        plane, gallery = GalleryPlane(retrieval.gallery.embeddings), retrieval.gallery
+        kinds = {"camera": gallery.camids, "person": gallery.pids} if retrieval.labelled else {}
+        describe = self.guarded(self._describe, clears=False)  # the mouse may be on its way
+        self.map = GalleryMap(plane, kinds, choose, describe)
+        self.map_note = f"Two principal components, {plane.explained:.0%} of the variance"
         self.controls = _option_controls(self.state.result.options, self.state.k_max)
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
@@ -153,14 +146,14 @@ class QueryBrowser(NotebookWidget):
             for title, note in (
                 ("Why?", "Nearest wrong and farthest right answer"),
                 ("Precision and recall", CURVE_LEGEND),
-                ("Gallery map", f"{self.map.note}<br>{legend}"),
+                ("Gallery map", f"{self.map_note}<br>{legend}"),
             )
         )
         return row(
             "bottom",
             column("why-box", why, self.why, self.why_text),
-            column("curve-box", curve, part("curve", self.curve.widget)),
-            column("map-box", gallery_map, part("map", self.map.widget)),
+            column("curve-box", curve, part("curve", self.curve)),
+            column("map-box", gallery_map, part("map", self.map)),
         )
 
     def _explanation_row(self) -> ipywidgets.Widget:
@@ -214,7 +207,7 @@ class QueryBrowser(NotebookWidget):
         self._draw()
 
     def _point_out(self, key: str) -> None:
-        self.map.point_out(picture_of(key).index if key else None)
+        self.map.linked = key
 
     def _change(self, name: str, event: dict[str, Any]) -> None:
         try:
@@ -271,10 +264,11 @@ class QueryBrowser(NotebookWidget):
             yield file
         self.say(f"Saved {file}")
 
-    def _describe(self, index: int) -> str:
-        picture = Picture("gallery", index)
-        name = escape(self._cards.name(picture)).replace(" · ", "<br>")
-        return f'<img src="{self._cards.source(picture)}" alt="" width="64"><br>{name}'
+    def _describe(self, key: str) -> None:
+        self.results.linked = key
+        if key:
+            picture = picture_of(key)
+            self.map.describe(key, self._cards.source(picture), self._cards.name(picture))
 
 
 def _option_controls(options: Options, k_max: int) -> dict[str, Any]:

@@ -34,11 +34,16 @@ from tripletlib.widgets.cards import (
     score_texts,
     why_text,
 )
-from tripletlib.widgets.charts import GalleryPlane
+from tripletlib.widgets.gallery_map import GalleryPlane, short
 from tripletlib.widgets.pictures import STYLE_SHEET, Group, page_file
 from tripletlib.widgets.state import DEFAULTS, BrowserState, Options, Picture, SearchResult
 
 _QUALITY = 55  # of the JPEGs: a page that is sent around holds some thousands of them
+_WIDGETS = {  # the same as in a notebook, by their names in query_page.js
+    "pictureGrid": "picture_grid.js",
+    "precisionRecall": "curve.js",
+    "galleryMap": "gallery_map.js",
+}
 _REFUSAL = (
     "error: the page would hold the pictures of {name}, and whoever gets it could pass them on; "
     "Market-1501's licence forbids that, and people in other pictures have a say. If these may be "
@@ -74,8 +79,7 @@ def write_query_page(
         "CURVE": CURVE_LEGEND,
         "MAP": map_legend(labelled=True),
         "CONTENT": content.replace("</", "<\\/"),  # nothing may end the script that holds it
-        # A widget's module as a classic script: from a folder, a browser refuses modules.
-        "GRID": page_file("picture_grid.js").replace("export default", "return"),
+        "WIDGETS": "\n".join(_as_script(name, file) for name, file in _WIDGETS.items()),
         "SCRIPT": page_file("query_page.js"),
     }
     page = page_file("query_page.html")
@@ -85,10 +89,16 @@ def write_query_page(
         unfinished.write_text(page, encoding="utf-8")
 
 
+def _as_script(name: str, file: str) -> str:
+    """A widget's module as a classic script: from a folder, a browser refuses modules."""
+    return f"const {name} = (() => {{{page_file(file).replace('export default', 'return')}}})();"
+
+
 def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict[str, Any]:
     """What the page's script reads."""
     state = BrowserState(retrieval, options=replace(options, show_junk=True, compare=True))
-    cards, plane = CardMaker(state), GalleryPlane(retrieval.gallery.embeddings)
+    gallery, cards = retrieval.gallery, CardMaker(state)
+    plane = GalleryPlane(gallery.embeddings)
     queries = []
     with progress_bar(len(retrieval.query), "queries", progress) as bar:
         for index in range(len(retrieval.query)):
@@ -106,8 +116,12 @@ def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict
     return {
         "queries": queries,
         "pictures": {key: _thumbnail(state.image(picture_of(key))) for key in sorted(shown)},
-        "plane": plane.points.round(3).tolist(),
-        "explained": f"{plane.explained:.0%}",
+        "gallery": {
+            "points": short(plane.points),
+            "kinds": {"camera": gallery.camids.tolist(), "person": gallery.pids.tolist()},
+            "names": [", ".join(cards.labels(Picture("gallery", i))) for i in range(len(gallery))],
+            "explained": f"{plane.explained:.0%}",
+        },
     }
 
 
@@ -128,8 +142,8 @@ def _query(state: BrowserState, cards: CardMaker, plane: GalleryPlane) -> dict[s
         "ap": [None if math.isnan(ap) else round(ap, 4) for ap in aps],
         "firstRight": [ranked.first_right for ranked in rankings],
         "views": views,
-        "curves": [np.round(c, 3).T.tolist() if c is not None else [] for c in curves],
-        "point": plane.project(state.embedding(query)[None])[0].round(3).tolist(),
+        "curves": [short(np.column_stack(curve)) if curve else [] for curve in curves],
+        "point": short(plane.project(state.embedding(query)[None]))[0],
     }
 
 

@@ -12,9 +12,6 @@ function name(widget) {
     if (text && !control.closest("label") && !control.hasAttribute("aria-label"))
       control.setAttribute("aria-label", text);
   }
-  for (const figure of widget.querySelectorAll(".bqplot"))
-    for (const drawing of figure.querySelectorAll("svg"))
-      drawing.setAttribute("aria-label", figure.title || "plot");
   // Read aloud when it changes.
   widget.querySelector(".announced .widget-html-content")?.setAttribute("aria-live", "polite");
 }

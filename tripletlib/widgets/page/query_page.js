@@ -3,11 +3,11 @@
 const PAGE = 12; // queries shown at once
 const content = JSON.parse(document.getElementById("content").textContent);
 const at = (id) => document.getElementById(id);
-const source = (key) => `data:image/jpeg;base64,${content.pictures[key]}`;
+const source = (key) => content.pictures[key] && `data:image/jpeg;base64,${content.pictures[key]}`;
 
-// What anywidget gives picture_grid.js in a notebook: values, changes of them, and messages.
-function grid(element, label, onMessage) {
-  const values = { label, groups: [], selected: "", linked: "" };
+// What anywidget gives a widget in a notebook: values, changes of them, and messages. Returns a
+// function that changes some.
+function show(widget, element, values, onMessage) {
   const handlers = new Map();
   const model = {
     get: (name) => values[name],
@@ -15,7 +15,7 @@ function grid(element, label, onMessage) {
     on: (events, act) => events.split(" ").forEach((event) => handlers.set(event, act)),
     off: () => {},
   };
-  pictureGrid.render({ model, el: element });
+  widget.render({ model, el: element });
   return (changed) => {
     Object.assign(values, changed);
     for (const name in changed) handlers.get(`change:${name}`)?.();
@@ -36,22 +36,35 @@ const gone = [];
 
 const chooseQuery = ({ chosen }) => chosen && lookUp(Number(chosen.split(":")[1]));
 const chooseAnswer = ({ chosen, hovered }) => {
-  if (hovered !== undefined) pointOut(hovered);
+  if (hovered !== undefined) map({ linked: hovered });
   if (chosen) showPair(chosen);
 };
-const queryGrid = grid(at("queries"), "queries", chooseQuery);
-const resultGrid = grid(at("results"), "ranked gallery", chooseAnswer);
-const whyGrid = grid(at("why"), "why", chooseAnswer);
+const chooseDot = ({ chosen, hovered }) => {
+  if (hovered !== undefined) {
+    results({ linked: hovered });
+    map({ tip: { key: hovered, src: source(hovered), text: nameOf(hovered) } });
+  }
+  if (chosen) showPair(chosen);
+};
+const pictures = (id, label, choose) =>
+  show(pictureGrid, at(id), { label, groups: [], selected: "", linked: "" }, choose);
+const queries = pictures("queries", "queries", chooseQuery);
+const results = pictures("results", "ranked gallery", chooseAnswer);
+const why = pictures("why", "why", chooseAnswer);
+const curve = show(precisionRecall, at("curve"), { curves: [] });
+const { points, kinds, names } = content.gallery;
+const map = show(
+  galleryMap, at("map"), { points, kinds, answers: [], query: [0, 0], linked: "", tip: {} }, chooseDot,
+);
+
+// A picture of the gallery by its key; those that are no answer of any query have no picture here.
+function nameOf(key) {
+  return key && `Gallery picture ${key.split(":")[1]}: ${names[Number(key.split(":")[1])]}`;
+}
 
 function make(tag, text) {
   const node = document.createElement(tag);
   node.textContent = text;
-  return node;
-}
-
-function svg(tag, attributes) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   return node;
 }
 
@@ -86,14 +99,15 @@ function draw() {
   document.querySelector(".browser-about").replaceChildren(make("h2", query.name), facts);
   const groups = rerank && !at("compare").checked ? view.groups.slice(1) : view.groups;
   const junk = at("junk").checked;
-  resultGrid({ groups: withPictures(groups, (card) => junk || card.verdict !== "junk") });
-  whyGrid({ groups: withPictures(view.why) });
+  results({ groups: withPictures(groups, (card) => junk || card.verdict !== "junk") });
+  why({ groups: withPictures(view.why) });
   at("why-text").textContent = view.whyText;
   at("compare").disabled = !rerank;
   at("back").disabled = !way.length;
   at("forward").disabled = !gone.length;
-  drawCurve(query.curves.slice(0, rerank ? 2 : 1));
-  drawMap(query, view.groups.at(-1).items);
+  curve({ curves: query.curves.slice(0, rerank ? 2 : 1) });
+  const answers = view.groups.at(-1).items.filter((card) => junk || card.verdict !== "junk");
+  map({ query: query.point, answers: answers.map(({ key, verdict }) => [Number(key.split(":")[1]), verdict]) });
   drawList();
 }
 
@@ -106,7 +120,7 @@ function drawList() {
     return { key: query.key, src: source(query.key), description, mark: `AP ${ap}`, moved: "", lines: query.lines };
   });
   const empty = "No query fits these filters.";
-  queryGrid({ groups: [{ title: "", items, empty }], selected: content.queries[now].key });
+  queries({ groups: [{ title: "", items, empty }], selected: content.queries[now].key });
   const last = first + page.length;
   at("position").textContent = list.length ? `${first + 1}–${last} of ${list.length}` : "none";
   at("earlier").disabled = first === 0;
@@ -134,80 +148,20 @@ function sort() {
   drawList();
 }
 
-// Precision over recall; the second line is dashed, as in the legend.
-function drawCurve(curves) {
-  const place = ([recall, precision]) => `${300 * recall},${240 - 240 * precision}`;
-  const parts = [svg("path", { class: "axis", d: "M0,0V240H300" })];
-  for (const share of [0, 0.5, 1]) {
-    const across = svg("text", { x: 300 * share, y: 256, "text-anchor": "middle" });
-    const up = svg("text", { x: -6, y: 244 - 240 * share, "text-anchor": "end" });
-    across.textContent = up.textContent = share;
-    parts.push(across, up);
-  }
-  curves.forEach((curve, number) => {
-    const look = `fill:none;stroke-width:3;stroke:var(--${number ? "after" : "before"})`;
-    const dashes = number ? { "stroke-dasharray": "9 6" } : {};
-    parts.push(svg("polyline", { points: curve.map(place).join(" "), style: look, ...dashes }));
-  });
-  at("curve").replaceChildren(...parts);
-}
-
-// The gallery in the plane of two principal components; answers and query stand out.
-const xs = content.plane.map(([x]) => x);
-const ys = content.plane.map(([, y]) => y);
-const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-const onMap = ([x, y]) => [(400 * (x - left)) / (right - left || 1), 300 - (300 * (y - low)) / (high - low || 1)];
-at("map").setAttribute("viewBox", "-12 -12 424 324");
-at("map-note").textContent = `Two principal components, ${content.explained} of the variance`;
-const background = svg("path", {
-  class: "other",
-  d: content.plane.map((point) => `M${onMap(point).map((value) => value.toFixed(1)).join(",")}h2v2h-2z`).join(""),
-});
-const SHAPES = {
-  right: "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0",
-  wrong: "M-2,-6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
-  distractor: "M-6,-5h12l-6,11z",
-  junk: "M-6,5h12l-6,-11z",
-};
-
-function drawMap(query, answers) {
-  const marks = answers
-    .filter((card) => at("junk").checked || card.verdict !== "junk")
-    .map((card) => {
-      const [x, y] = onMap(content.plane[Number(card.key.split(":")[1])]);
-      const mark = svg("path", { class: `answer verdict-${card.verdict}`, d: SHAPES[card.verdict] });
-      mark.setAttribute("transform", `translate(${x},${y})`);
-      mark.dataset.key = card.key;
-      mark.append(svg("title", {}));
-      mark.lastChild.textContent = card.description;
-      mark.addEventListener("click", () => showPair(card.key));
-      mark.addEventListener("pointerenter", () => resultGrid({ linked: card.key }));
-      mark.addEventListener("pointerleave", () => resultGrid({ linked: "" }));
-      return mark;
-    });
-  const [x, y] = onMap(query.point);
-  const itself = svg("path", { class: "query", d: "M0,-9l9,9l-9,9l-9,-9z", transform: `translate(${x},${y})` });
-  at("map").replaceChildren(background, ...marks, itself);
-}
-
-function pointOut(key) {
-  for (const mark of at("map").querySelectorAll(".answer"))
-    mark.classList.toggle("pointed", key !== "" && mark.dataset.key === key);
-}
-
 function showPair(key) {
+  if (!source(key)) return;
   const pair = document.querySelector(".browser-pair");
   const query = content.queries[now];
   const cards = query.views.flatMap((view) => [...view.groups, ...view.why]).flatMap((group) => group.items);
-  const answer = cards.find((card) => card.key === key);
-  const images = [[query.key, query.name], [key, answer.description]].map(([picture, text]) => {
+  const text = cards.find((card) => card.key === key)?.description ?? "not among the answers shown";
+  const images = [[query.key, query.name], [key, nameOf(key)]].map(([picture, name]) => {
     const image = make("img", "");
     image.src = source(picture);
-    image.alt = text;
+    image.alt = name;
     return image;
   });
   pair.querySelector("div").replaceChildren(...images);
-  pair.querySelector("p").textContent = `${query.name}, beside gallery picture ${key.split(":")[1]}: ${answer.description}`;
+  pair.querySelector("p").textContent = `${query.name}, beside ${nameOf(key)}: ${text}`;
   pair.showModal();
 }
 
@@ -228,5 +182,6 @@ at("earlier").addEventListener("click", () => { first -= PAGE; drawList(); });
 at("later").addEventListener("click", () => { first += PAGE; drawList(); });
 at("back").addEventListener("click", () => { gone.push(now); go(way.pop()); });
 at("forward").addEventListener("click", () => { way.push(now); go(gone.pop()); });
+at("map-note").textContent = `Two principal components, ${content.gallery.explained} of the variance`;
 now = Math.min(Number(location.hash.slice(1)) || 0, content.queries.length - 1);
 draw();
