@@ -53,6 +53,7 @@ bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/bench_training.py
 	$(BIN)/python tests/benchmarks/bench_evaluation.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")
 	$(BIN)/python tests/benchmarks/bench_browser.py
+	$(BIN)/python tests/benchmarks/bench_pages.py
 	$(BIN)/python tests/benchmarks/bench_reranking.py
 
 # Root may not start JupyterLab without being asked to; containers often have no other user.
