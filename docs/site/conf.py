@@ -58,6 +58,7 @@ CONTENTS = """
 :glob:
 
 notebooks/0*
+notebooks/GLOSSARY
 ```
 
 ```{toctree}
