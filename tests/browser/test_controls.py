@@ -13,7 +13,7 @@ LARGE = QUERY_BROWSER.replace(
 
 def test_options_beyond_the_usual_range_are_shown_as_they_are(run_cell):
     page = run_cell(LARGE).page
-    expect(page.locator(".picture-group").nth(1).locator(".picture-card")).to_have_count(100)
+    expect(page.locator(".browser-results .picture-group").nth(1).locator(".picture-card")).to_have_count(100)
     expect(page.locator(".browser-top-k .widget-readout")).to_have_text("100")
     expect(page.locator(".browser-k1 .widget-readout")).to_have_text("60")
     expect(page.get_by_role("alert")).to_have_count(0)
@@ -35,10 +35,10 @@ def test_re_ranking_answers_while_k1_is_dragged(run_cell):
 
 def test_a_card_under_the_mouse_is_ringed_in_the_map(run_cell):
     page = run_cell(QUERY_BROWSER).page
-    dots = page.locator(".browser-map path.dot")
-    before = dots.count()
+    ring = page.locator(".browser-map .ring")
+    expect(ring).to_have_count(0)
     page.locator(".browser-results .picture-card").nth(2).hover()
-    expect(dots).to_have_count(before + 1)
+    expect(ring).to_have_count(1)
 
 
 def test_the_network_is_asked_where_it_looks(run_cell):

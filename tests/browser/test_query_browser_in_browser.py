@@ -237,9 +237,12 @@ def save(widget, lab_folder):
     for name, ending in (("save", "png"), ("export", "csv")):
         widget.part(name).click()
         expect(widget.message.get_by_role("status")).to_contain_text(f".{ending}")
-        path = widget.message.inner_text().removeprefix("Saved ").strip()
+        path = widget.message.inner_text().removeprefix("Saved ").partition(" · ")[0]
         file = lab_folder / "runs" / "05_query_browser" / path.rsplit("/", 1)[1]
         assert path == str(file)
+        with widget.page.expect_download() as download:
+            widget.message.get_by_role("link", name="download").click()
+        assert download.value.suggested_filename == file.name
         widget.screenshot(f"saved_{ending}")
         if ending == "png":
             with Image.open(file) as picture:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -188,6 +189,41 @@ def test_the_map_marks_query_and_answers_and_its_dots_can_be_chosen(shown):
     assert shown.map.tip["key"] == "gallery:3"
     assert "Gallery picture 3 · " in shown.map.tip["text"]
     assert shown.map.tip["src"].startswith("data:image/jpeg")
+
+
+def test_the_way_can_be_gone_back_and_forward(shown):
+    assert (shown.back.disabled, shown.forward.disabled) == (True, True)
+    choose(shown.results, "gallery:17")
+    assert keys(shown.way) == ["query:0", "gallery:17"]
+    shown.back.click()
+    assert (shown.back.disabled, shown.forward.disabled) == (True, False)
+    assert shown.way.selected == "query:0"
+    shown.forward.click()
+    assert shown.state.result.query == Picture("gallery", 17)
+    choose(shown.way, "query:0")
+    assert keys(shown.way) == ["query:0", "gallery:17", "query:0"]
+    for index in range(1, 40):
+        choose(shown.results, f"gallery:{index}")
+    assert keys(shown.way)[-1] == "gallery:39"
+    assert len(keys(shown.way)) < 15
+
+
+def test_query_and_answer_are_shown_side_by_side(shown):
+    shown.rank.value = 2
+    shown.compare.click()
+    answer = shown.state.result.place(2)
+    assert shown.explanation.value.count("<img") == 2
+    assert f"Gallery picture {answer.index} · " in shown.explanation.value
+
+
+def test_a_saved_file_can_be_had_from_the_page(shown):
+    shown.export.click()
+    saved = Path(shown.message.text.removeprefix("Saved "))
+    assert shown.message.file == saved.name
+    content = base64.b64decode(shown.message.content.partition(",")[2])
+    assert content == saved.read_bytes()
+    shown.say("")
+    assert (shown.message.file, shown.message.content) == ("", "")
 
 
 def test_dots_have_numbers_for_person_and_camera(shown):
@@ -453,7 +489,7 @@ def test_without_a_network_a_sentence_stands_in_place_of_the_button(retrieval, t
     shown = QueryBrowser(embeddings, tmp_path)
     (box,) = [part for part in shown.widget.children[-1].children[1].children[3:]]
     assert "no network" in box.children[0].value
-    assert len(box.children) == 1
+    assert list(box.children[1].children) == [shown.rank, shown.compare]
     with pytest.raises(ValueError, match="no network"):
         draw_explanation(shown.state)
 

@@ -79,6 +79,13 @@ def test_walking_through_the_gallery_and_back(state):
     state.back()
     state.back()  # at the beginning: nothing
     assert (state.result.query, state.steps_back) == (Picture("query", 0), 0)
+    whole = [Picture("query", 0), Picture("gallery", 7), Picture("gallery", 9)]
+    assert state.way == whole
+    state.forward()
+    assert (state.result.query, state.way) == (whole[1], whole)
+    state.look_up(Picture("gallery", 3))  # another way from here
+    state.forward()  # at the end: nothing
+    assert state.way == [*whole[:2], Picture("gallery", 3)]
 
 
 @pytest.mark.parametrize("rerank", [False, True])
@@ -152,8 +159,33 @@ def test_queries_by_ap_camera_and_person(state, retrieval):
     chosen = state.queries("worst AP first", camid=2, pid=3)
     assert chosen.tolist() == [8]
     assert len(state.queries(pid=99)) == 0
-    with pytest.raises(ValueError, match="order must be one of"):
-        state.queries("by name")
+    for wrong in ({"order": "by name"}, {"only": "some"}):
+        with pytest.raises(ValueError, match="is none of"):
+            state.queries(**wrong)
+
+
+def test_queries_by_what_re_ranking_gives_them(state):
+    state.change(**SMALL)
+    gains = []
+    for index in range(12):
+        state.look_up(Picture("query", index))
+        state.change(rerank=True)
+        before, after = (ranked.average_precision for ranked in state.result.rankings.values())
+        gains.append(after - before)
+        state.change(rerank=False)
+    np.testing.assert_allclose(state.gains, gains, atol=1e-6)
+    most = state.queries("most gained by re-ranking")
+    assert (np.diff(state.gains[most]) <= 0).all()
+    np.testing.assert_allclose(state.gains[state.queries("most lost by re-ranking")], sorted(gains))
+    gained, lost = (state.queries(only=f"{what} by re-ranking") for what in ("gained", "lost"))
+    assert (state.gains[gained] > 0).all()
+    assert (state.gains[lost] < 0).all()
+    assert len(gained) + len(lost) == np.count_nonzero(state.gains)
+    wrong = state.queries(only="first answer wrong")
+    assert set(wrong) == {i for i in range(12) if state.scores.first_right[i] != 1}
+    earlier = state.gains
+    state.change(k1=7)
+    assert not np.array_equal(state.gains, earlier)
 
 
 def test_queries_without_a_right_answer_come_last(retrieval):

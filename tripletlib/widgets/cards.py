@@ -119,6 +119,10 @@ class CardMaker:
         lines = self.labels(picture)
         return Card(key_of(picture), self.source(picture), description, mark=mark, lines=lines)
 
+    def way_card(self, picture: Picture) -> Card:
+        """A picture that was looked up, without captions."""
+        return Card(key_of(picture), self.source(picture), self.name(picture))
+
     def ranked_card(self, place: Place, moved: str = "", note: str = "") -> Card:
         """A gallery picture in a ranked list.
 

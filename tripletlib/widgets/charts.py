@@ -86,9 +86,7 @@ def draw_explanation(state: BrowserState, rank: int = 1) -> Figure:
     without a network.
     """
     result = state.result
-    place = next((place for place in result.ranked.top(rank) if place.rank == rank), None)
-    if place is None:
-        raise ValueError(f"there is no answer at rank {rank}")
+    place = result.place(rank)
     answer = Picture("gallery", place.index)
     maps, pair = state.explain(answer), [state.input(result.query), state.input(answer)]
     figure = plt.figure(figsize=(7.2, 2.9), dpi=PICTURE_DPI)

@@ -1,9 +1,11 @@
 """What surrounds the query browser: messages, guarded callbacks, saved pages."""
 
+import base64
 import gc
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -24,6 +26,8 @@ class MessageLine(anywidget.AnyWidget):
     _css = STYLE_SHEET
     role = traitlets.Enum(("status", "alert"), "status").tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
+    file = traitlets.Unicode().tag(sync=True)  # the name of a file that the line links to
+    content = traitlets.Unicode().tag(sync=True)  # of that file, as a `data:` address
 
 
 class NotebookWidget:
@@ -44,10 +48,16 @@ class NotebookWidget:
         self._sentence = sentence
         self._moves_controls = False
 
-    def say(self, text: str, role: str = "status") -> None:
-        """Shows a text; an empty one clears the line. An `"alert"` is read aloud at once."""
-        with self.message.hold_sync():
-            self.message.role, self.message.text = role, text
+    def say(self, text: str, role: str = "status", file: Path | None = None) -> None:
+        """Shows a text; an empty one clears the line. An `"alert"` is read aloud at once.
+
+        A link behind it brings the `file` to the reader, whose browser may see another disk.
+        """
+        message, content = self.message, file.read_bytes() if file else b""
+        with message.hold_sync():
+            message.role, message.text = role, text
+            message.file = file.name if file else ""
+            message.content = f"data:;base64,{base64.b64encode(content).decode()}" if file else ""
 
     def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
         """Wraps a callback: its error, which Jupyter would drop, is shown in the line.

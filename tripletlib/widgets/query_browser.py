@@ -23,6 +23,7 @@ from tripletlib.widgets.cards import (
     LEGEND,
     CardMaker,
     heading,
+    key_of,
     map_legend,
     no_scores,
     picture_of,
@@ -32,7 +33,7 @@ from tripletlib.widgets.cards import (
 from tripletlib.widgets.charts import draw_explanation, draw_result
 from tripletlib.widgets.gallery_map import GalleryMap, GalleryPlane, PrecisionRecallCurve
 from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
-from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, PictureGrid, PictureUpload
+from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import QueryList
 from tripletlib.widgets.state import (
     DEFAULTS,
@@ -43,6 +44,7 @@ from tripletlib.widgets.state import (
     Picture,
 )
 
+WAY = 12  # pictures of the way that are shown
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
 _SENTENCE = (
     "The query browser needs a live notebook: open this one in JupyterLab and run it to click "
@@ -60,13 +62,15 @@ class QueryBrowser(NotebookWidget):
     the pictures show, each can be looked up, but there are no verdicts and no scores.
 
     Attributes:
-        state: what is seen now, and the way back.
+        state: what is seen now, and the way that led there.
+        way: what was looked up, in this order.
         queries: the list of queries.
         controls: the control of each of the `Options`, by its name.
         results: the ranked gallery.
         why: nearest wrong and farthest right answer.
         facts: the query's name and scores.
-        rank: the answer of which `explain`, a button, shows in `explanation` what makes it alike.
+        rank: the answer that the buttons `compare` and `explain` show beside the query in
+            `explanation`, large, or with what makes the two alike.
         map: the gallery in the plane; `map_note` says which plane that is.
     """
 
@@ -98,13 +102,16 @@ class QueryBrowser(NotebookWidget):
         self.controls = _option_controls(self.state.result.options, self.state.k_max)
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
+        self.way = part("way", PictureGrid("the way here", choose))
         self.back = self.button(self._go_back, description="back", icon="arrow-left")
+        self.forward = self.button(self._go_forward, description="forward", icon="arrow-right")
         self.save = self.button(self._save, description="save as PNG", icon="image")
         self.export = self.button(self._export, description="ranking as CSV", icon="table")
         upload = "look up a picture of your own"
         self.rank = ipywidgets.BoundedIntText(
             1, min=1, description="rank", layout={"width": "150px"}
         )
+        self.compare = self.button(self._compare, description="side by side", icon="columns")
         self.explain = self.button(self._explain, description="where does it look?", icon="eye")
         self.explanation = ipywidgets.HTML()
         self.upload = PictureUpload(upload, self.guarded(self._upload), self.guarded(self._refuse))
@@ -125,12 +132,18 @@ class QueryBrowser(NotebookWidget):
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
         meanings = LEGEND if retrieval.labelled else f"No labels: {NO_LABELS}."
         legend = ipywidgets.HTML(f'<div class="legend">{meanings}</div>')
-        named = {"back": self.back, "save": self.save, "export": self.export}
+        named = {
+            "back": self.back,
+            "forward": self.forward,
+            "save": self.save,
+            "export": self.export,
+        }
         buttons = row("buttons", *(part(name, button) for name, button in named.items()))
         about = column("about", self.facts, self.message)
         header = row("header", part("query", self._query), about, buttons)
         controls = [part(name.replace("_", "-"), one) for name, one in self.controls.items()]
-        left = column("left", self.queries.widget, part("upload", self.upload))
+        way = ipywidgets.HTML(heading("The way here"))
+        left = column("left", self.queries.widget, part("upload", self.upload), way, self.way)
         right = column("right", legend, self.results, self._bottom(), self._explanation_row())
         body = row("body", left, right)
         self.widget.children = [part("title", title), header, row("controls", *controls), body]
@@ -157,12 +170,12 @@ class QueryBrowser(NotebookWidget):
         )
 
     def _explanation_row(self) -> ipywidgets.Widget:
-        note = "What makes the query and its answer at this rank alike (occlusion map)"
-        parts = [row("explain-controls", self.rank, self.explain), self.explanation]
+        note, buttons = "What makes the two alike: an occlusion map", [self.compare, self.explain]
         if not self.state.has_network:
-            note, parts = NO_NETWORK, []
-        title = ipywidgets.HTML(heading("Where does it look?", note))
-        return column("explain-box", title, *parts)
+            note, buttons = NO_NETWORK, [self.compare]
+        title = ipywidgets.HTML(heading("The query and its answer at a rank", note))
+        controls = row("explain-controls", self.rank, *buttons)
+        return column("explain-box", title, controls, self.explanation)
 
     def _draw(self) -> None:
         result = self.state.result
@@ -183,12 +196,24 @@ class QueryBrowser(NotebookWidget):
         self.curve.show(result.before, result.after)
         self.map.show(self.state.embedding(result.query), result.top())
         steps = self.state.steps_back
+        self.forward.disabled = steps == len(self.state.way) - 1
+        first = max(0, steps - WAY + 1)
+        cards = [self._cards.way_card(picture) for picture in self.state.way[first : first + WAY]]
+        self.way.show([Group(cards)], key_of(result.query))
         self.back.disabled = not steps
         self.back.description = f"back ({steps})" if steps else "back"
         with self.moving_controls():
             for name, control in self.controls.items():
                 control.value = getattr(result.options, name)
                 control.disabled = name in _RERANKING and not result.options.rerank
+
+    def _compare(self) -> None:
+        answer = Picture("gallery", self.state.result.place(self.rank.value).index)
+        images = (
+            f'<img src="{self._cards.source(picture)}" alt="{escape(self._cards.name(picture))}">'
+            for picture in (self.state.result.query, answer)
+        )
+        self.explanation.value = f'<div class="browser-beside">{"".join(images)}</div>'
 
     def _explain(self) -> None:
         self.say("Covering both pictures, patch by patch …")
@@ -223,6 +248,10 @@ class QueryBrowser(NotebookWidget):
 
     def _go_back(self) -> None:
         self.state.back()
+        self._draw()
+
+    def _go_forward(self) -> None:
+        self.state.forward()
         self._draw()
 
     def _upload(self, data: bytes, name: str) -> None:
@@ -262,7 +291,7 @@ class QueryBrowser(NotebookWidget):
         file = next(file for file in files if not file.exists())
         with explained_writing(file, "open the browser with another folder"):
             yield file
-        self.say(f"Saved {file}")
+        self.say(f"Saved {file}", file=file)
 
     def _describe(self, key: str) -> None:
         self.results.linked = key

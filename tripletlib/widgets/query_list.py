@@ -10,7 +10,7 @@ import numpy as np
 from tripletlib.widgets.cards import CardMaker, heading, key_of, picture_of
 from tripletlib.widgets.notebook_widget import NotebookWidget, part, row
 from tripletlib.widgets.pictures import Group, PictureGrid
-from tripletlib.widgets.state import BrowserState, Picture, QueryOrder
+from tripletlib.widgets.state import BrowserState, Picture, QueryFilter, QueryOrder
 
 PAGE = 12  # queries shown at once
 _ALL = -1  # the camera menu's first entry; with None as its value, nothing would be shown
@@ -43,7 +43,7 @@ class QueryList:
         filters = row("filters", self.camera, self.person)
         pager = row("pager", self.earlier, self._position, self.later)
         title = ipywidgets.HTML(heading("Queries" if state.listed == "query" else "Pictures"))
-        self.widget = ipywidgets.VBox([title, self.order, filters, self.grid, pager])
+        self.widget = ipywidgets.VBox([title, self.order, self.only, filters, self.grid, pager])
 
     def _make_filters(self) -> None:
         retrieval, table = self._state.retrieval, self._state.retrieval.query
@@ -55,8 +55,9 @@ class QueryList:
         self._pids = {retrieval.person(pid): pid for pid in np.unique(table.pids).tolist()}
         orders, cameras = get_args(QueryOrder), [("all cameras", _ALL), *cameras]
         if not retrieval.labelled:
-            orders = tuple(order for order in orders if "AP" not in order)
+            orders = "as in the set", "random"
         self.order = ipywidgets.Dropdown(options=orders, value="as in the set", layout=layout)
+        self.only = ipywidgets.Dropdown(options=get_args(QueryFilter), layout=layout)
         self.camera = ipywidgets.Dropdown(options=cameras, layout=layout)
         self.person = ipywidgets.Combobox(
             options=list(self._pids),
@@ -64,7 +65,12 @@ class QueryList:
             continuous_update=False,
             layout=layout,
         )
-        tooltips = {"order": "order of the queries", "camera": "camera", "person": "person"}
+        tooltips = {
+            "order": "order of the queries",
+            "only": "which queries",
+            "camera": "camera",
+            "person": "person",
+        }
         for name, tooltip in tooltips.items():
             control = part(name, getattr(self, name))
             control.tooltip = tooltip
@@ -89,11 +95,13 @@ class QueryList:
         if person and person not in self._pids:
             example = self.person.options[0]
             raise ValueError(f"no query shows person {person!r}; one of them is {example}")
-        if "AP" in self.order.value and not self._state.knows_scores:
+        if "re-ranking" in self.order.value + self.only.value:
+            self._owner.say("Re-ranking for every query, once for each k1, k2 and λ …")
+        elif "AP" in self.order.value and not self._state.knows_scores:
             self._owner.say("Computing the AP of every query, once …")
         camid = None if self.camera.value == _ALL else self.camera.value
         pid = self._pids[person] if person else None
-        self._list = self._state.queries(self.order.value, camid, pid)
+        self._list = self._state.queries(self.order.value, camid, pid, self.only.value)
         self._first = 0
         self._owner.say("")
         self.show()

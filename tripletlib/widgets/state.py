@@ -20,16 +20,27 @@ from tripletlib.evaluation import (
     RankedGallery,
     RetrievalScores,
     Verdict,
+    evaluate,
     evaluate_embeddings,
     rank_gallery,
 )
 from tripletlib.experiments import Retrieval
 from tripletlib.occlusion import occlusion_map
-from tripletlib.reranking import NeighbourIndex
+from tripletlib.reranking import NeighbourIndex, k_reciprocal
 from tripletlib.runtime import AnyPath, atomic_write
 
 Kind = Literal["query", "gallery", "upload"]  # the last are the reader's own
-QueryOrder = Literal["worst AP first", "best AP first", "as in the set", "random"]
+QueryOrder = Literal[
+    "worst AP first",
+    "best AP first",
+    "most gained by re-ranking",
+    "most lost by re-ranking",
+    "as in the set",
+    "random",
+]
+QueryFilter = Literal[
+    "all queries", "first answer wrong", "gained by re-ranking", "lost by re-ranking"
+]
 K_MAX = 40  # the largest k1 and k2 on offer, unless a browser is opened with larger ones
 NO_LABELS = (
     "nobody has said whom these pictures show, so none is right or wrong, and no score, AP or "
@@ -110,6 +121,13 @@ class SearchResult:
         options = self.options
         return f"k1 {options.k1}, k2 {options.k2}, λ {options.lambda_value:g}"
 
+    def place(self, rank: int) -> Place:
+        """The answer at a rank; a ValueError if there is none."""
+        for place in self.ranked.top(rank)[-1:]:
+            if place.rank == rank:
+                return place
+        raise ValueError(f"there is no answer at rank {rank}")
+
     def top(self) -> list[Place]:
         """The places to show of the ranking that counts."""
         return self.ranked.top(self.options.top_k, self.options.show_junk)
@@ -136,6 +154,8 @@ class BrowserState:
         self.listed: Kind = "query" if len(retrieval.query) else "gallery"
         self.uploads: list[Upload] = []
         self._earlier: list[Picture] = []
+        self._later: list[Picture] = []
+        self._gains: dict[tuple[int, int, float], np.ndarray] = {}
         self._shuffles = 0
         self.k_max = max(K_MAX, options.k1, options.k2)
         self.result = self._search(query or Picture(self.listed, 0), options)
@@ -149,6 +169,7 @@ class BrowserState:
         self.result = self._search(picture, self.result.options)
         if picture != before:
             self._earlier.append(before)
+            self._later.clear()
 
     def change(self, **options: Any) -> None:
         """Changes some of the `Options`; a ValueError if one is out of range or above `k_max`."""
@@ -159,11 +180,25 @@ class BrowserState:
         """How many steps the way back has."""
         return len(self._earlier)
 
+    @property
+    def way(self) -> list[Picture]:
+        """What was looked up, in this order, and what was gone back from; see `steps_back`."""
+        return [*self._earlier, self.result.query, *reversed(self._later)]
+
     def back(self) -> None:
         """Returns to what was looked up before; at the beginning it does nothing."""
-        if self._earlier:
-            self.result = self._search(self._earlier[-1], self.result.options)
-            self._earlier.pop()
+        self._step(self._earlier, self._later)
+
+    def forward(self) -> None:
+        """Goes again where `back` came from; at the end it does nothing."""
+        self._step(self._later, self._earlier)
+
+    def _step(self, source: list[Picture], target: list[Picture]) -> None:
+        if source:
+            left = self.result.query
+            self.result = self._search(source[-1], self.result.options)
+            source.pop()
+            target.append(left)
 
     def upload(self, data: bytes, name: str) -> None:
         """Looks up a picture of the reader's own: a file's content and name, see `decode_image`."""
@@ -175,23 +210,35 @@ class BrowserState:
         self.look_up(Picture("upload", len(self.uploads) - 1))
 
     def queries(
-        self, order: QueryOrder = "as in the set", camid: int | None = None, pid: int | None = None
+        self,
+        order: QueryOrder = "as in the set",
+        camid: int | None = None,
+        pid: int | None = None,
+        only: QueryFilter = "all queries",
     ) -> np.ndarray:
         """Indices of what is listed, int64 `[n]`: of one camera or identity, or all of them.
 
-        By AP, which is that of plain distances, those without a right answer come last; `"random"`
-        is another order each time; an unknown one is a ValueError.
+        AP is that of plain distances, and `gains` is what re-ranking adds to it; those without a
+        right answer come last. `"random"` is another order each time. An unknown order or filter is
+        a ValueError.
         """
-        if order not in get_args(QueryOrder):
-            raise ValueError(f"order must be one of {get_args(QueryOrder)}, got {order!r}")
+        for value, known in ((order, QueryOrder), (only, QueryFilter)):
+            if value not in get_args(known):
+                raise ValueError(f"{value!r} is none of {get_args(known)}")
         table = self._table(Picture(self.listed, 0))
         indices = np.arange(len(table))
         if order == "random":
             indices = np.random.default_rng(self._shuffles).permutation(indices)
             self._shuffles += 1
         elif order != "as in the set":
-            sign = -1 if order == "best AP first" else 1
-            indices = np.argsort(sign * self.scores.average_precision, kind="stable")
+            values = self.scores.average_precision if "AP" in order else self.gains
+            sign = -1 if order.startswith(("best", "most gained")) else 1
+            indices = np.argsort(sign * values, kind="stable")
+        if only == "first answer wrong":
+            indices = indices[self.scores.first_right[indices] != 1]
+        elif only != "all queries":
+            sign = 1 if only.startswith("gained") else -1
+            indices = indices[sign * self.gains[indices] > 0]
         for column, wanted in ((table.camids, camid), (table.pids, pid)):
             if wanted is not None:
                 indices = indices[column[indices] == wanted]
@@ -206,6 +253,22 @@ class BrowserState:
         if not self.retrieval.labelled:
             raise ValueError(f"there is no AP: {NO_LABELS}")
         return evaluate_embeddings(self.retrieval.query, self.retrieval.gallery)
+
+    @property
+    def gains(self) -> np.ndarray:
+        """AP after re-ranking less that before, of every query, float64 `[Q]`; NaN without one.
+
+        It is re-ranked as the options say; computed when first asked for.
+        """
+        options = self.result.options
+        settings = options.k1, options.k2, options.lambda_value
+        if settings not in self._gains:
+            before = self.scores.average_precision  # first, since it says whether there is any
+            query, gallery = self.retrieval.query, self.retrieval.gallery
+            distances = k_reciprocal(query.embeddings, gallery.embeddings, *settings)
+            labels = query.pids, gallery.pids, query.camids, gallery.camids
+            self._gains[settings] = evaluate(distances, *labels).average_precision - before
+        return self._gains[settings]
 
     @property
     def knows_scores(self) -> bool:

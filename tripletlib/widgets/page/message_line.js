@@ -22,6 +22,13 @@ function render({ model, el }) {
     const line = document.createElement("div");
     line.setAttribute("role", model.get("role"));
     line.textContent = model.get("text");
+    if (model.get("file")) {
+      const link = document.createElement("a");
+      link.href = model.get("content");
+      link.download = model.get("file");
+      link.textContent = "download";
+      line.append(" · ", link);
+    }
     el.replaceChildren(...(model.get("text") ? [line] : []));
   };
   // JupyterLab looks at the focused element first and at what surrounds it later, so the attribute
@@ -44,13 +51,13 @@ function render({ model, el }) {
     attached.disconnect();
   });
   attached.observe(el);
-  model.on("change:text change:role", draw);
+  model.on("change:text change:role change:content", draw);
   draw();
   return () => {
     named.disconnect();
     attached.disconnect();
     for (const event of names) document.removeEventListener(event, guard, true);
-    model.off("change:text change:role", draw);
+    model.off("change:text change:role change:content", draw);
   };
 }
 
