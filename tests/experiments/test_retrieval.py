@@ -211,9 +211,9 @@ def test_what_ships_finds_people_as_the_results_page_says():
     labels = query.pids, gallery.pids, query.camids, gallery.camids
     before = evaluate_embeddings(query, gallery)
     after = evaluate(k_reciprocal(query.embeddings, gallery.embeddings), *labels)
-    assert (before.map, before.map_market) == pytest.approx((0.586, 0.574), abs=0.02)
-    assert before.cmc[0] == pytest.approx(0.708, abs=0.03)
-    assert (after.map, after.map_market) == pytest.approx((0.668, 0.658), abs=0.02)
+    assert (before.map, before.map_market) == pytest.approx((0.717, 0.708), abs=0.02)
+    assert before.cmc[0] == pytest.approx(0.846, abs=0.03)
+    assert (after.map, after.map_market) == pytest.approx((0.794, 0.786), abs=0.02)
 
 
 def test_what_ships_is_small_and_opens_again_without_embedding(monkeypatch):
