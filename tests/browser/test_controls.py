@@ -13,7 +13,8 @@ LARGE = QUERY_BROWSER.replace(
 
 def test_options_beyond_the_usual_range_are_shown_as_they_are(run_cell):
     page = run_cell(LARGE).page
-    expect(page.locator(".browser-results .picture-group").nth(1).locator(".picture-card")).to_have_count(100)
+    after = page.locator(".browser-results .picture-group").nth(1)
+    expect(after.locator(".picture-card")).to_have_count(100)
     expect(page.locator(".browser-top-k .widget-readout")).to_have_text("100")
     expect(page.locator(".browser-k1 .widget-readout")).to_have_text("60")
     expect(page.get_by_role("alert")).to_have_count(0)
