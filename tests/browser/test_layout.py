@@ -39,7 +39,7 @@ def test_a_query_chosen_far_below_is_in_sight(run_cell):
     lab = run_cell(QUERY_BROWSER, width=1366, height=768)
     gallery_map = lab.page.locator(".browser-map")
     gallery_map.scroll_into_view_if_needed()
-    gallery_map.locator(".dot").nth(100).click(force=True)
+    gallery_map.locator(".answer").first.click(force=True)
     expect(lab.page.locator(".browser-facts")).to_contain_text("Gallery picture")
     lab.screenshot("chosen_in_the_map")
     assert in_sight(lab.page.locator(".browser-query img"))

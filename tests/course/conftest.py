@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -33,4 +34,6 @@ def execute(tmp_path_factory):
 
     yield run
     if manager is not None:
-        asyncio.run(manager.shutdown_kernel(now=True))
+        # In a thread: an event loop of the browser tests may be running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, manager.shutdown_kernel(now=True)).result()
