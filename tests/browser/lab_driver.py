@@ -138,6 +138,13 @@ class LineReader(threading.Thread):
                 raise RuntimeError(f"no {wanted!r} within {START} s:\n{''.join(self._last)}")
 
 
+def new_page(browser, **options):
+    """A page that waits as long as a very busy machine needs."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(PATIENCE)
+    return page
+
+
 class LabPage:
     """A notebook in a JupyterLab page.
 
@@ -147,8 +154,7 @@ class LabPage:
     """
 
     def __init__(self, browser, screenshots, width=1400, height=1000):
-        self.page = browser.new_page(viewport={"width": width, "height": height})
-        self.page.set_default_timeout(PATIENCE)
+        self.page = new_page(browser, viewport={"width": width, "height": height})
         self.problems = []
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))

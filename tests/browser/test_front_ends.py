@@ -2,7 +2,7 @@
 
 import shutil
 
-from lab_driver import voila_server
+from lab_driver import new_page, voila_server
 from playwright.sync_api import expect
 from small_cells import PLAYGROUND, QUERY_BROWSER, write_cell
 
@@ -19,7 +19,7 @@ def test_voila_shows_the_widgets(chromium, tmp_path):
     for source, act in ((PLAYGROUND, take_a_step), (QUERY_BROWSER, look_somebody_up)):
         write_cell(source, tmp_path / "page.ipynb")
         with voila_server(tmp_path, tmp_path / "page.ipynb") as address:
-            page = chromium.new_page()
+            page = new_page(chromium)
             page.goto(address)
             act(page)
             page.close()
@@ -37,7 +37,7 @@ def test_a_saved_notebook_keeps_the_playground(chromium, run_cell, lab, lab_fold
     notebooks = lab_folder / "notebooks"
     shutil.copy(notebooks / "one_cell.ipynb", notebooks / "saved.ipynb")  # no kernel knows this one
     address, token = lab
-    page = chromium.new_page()
+    page = new_page(chromium)
     page.goto(f"{address}/doc/tree/saved.ipynb?token={token}")
     saved = page.locator(".tripletlib-saved")
     expect(saved.locator(".playground-text")).to_contain_text("loss 1.727")
@@ -52,7 +52,7 @@ def test_a_saved_notebook_keeps_the_playground(chromium, run_cell, lab, lab_fold
 def test_notebook_7_shows_the_playground(chromium, lab, lab_folder):
     address, token = lab
     write_cell(PLAYGROUND, lab_folder / "notebooks" / "page.ipynb")
-    page = chromium.new_page()
+    page = new_page(chromium)
     page.goto(f"{address}/notebooks/page.ipynb?token={token}")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
     page.locator(".jp-Cell .cm-content").first.click()

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from lab_driver import new_page
 
 from tripletlib.publishing import find_notebooks
 from tripletlib.publishing.pages import WITHOUT, write_page
@@ -20,7 +21,7 @@ def test_a_lesson_needs_no_network_and_fits_800_pixels(lesson, chromium, tmp_pat
     copy = tmp_path / lesson.name
     shutil.copy(lesson, copy)
     write_page(copy, lesson.parent)
-    page = chromium.new_page(viewport={"width": 800, "height": 900})
+    page = new_page(chromium, viewport={"width": 800, "height": 900})
     asked = []
     page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
     page.goto(copy.with_suffix(".html").as_uri(), wait_until="networkidle")

@@ -4,6 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from lab_driver import new_page
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
@@ -35,7 +36,7 @@ def exported(chromium, tmp_path):
     html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     context = chromium.new_context(offline=True, viewport={"width": 1030, "height": 768})
-    page = context.new_page()
+    page = new_page(context)
     problems = []
     page.on("pageerror", lambda error: problems.append(error))
     page.goto((tmp_path / "page.html").as_uri(), wait_until="domcontentloaded")
@@ -73,7 +74,7 @@ IN_THE_PAGE = """scenes => scenes.map(scene => {
 
 
 def test_the_page_computes_what_the_kernels_compute(chromium):
-    page = chromium.new_page()
+    page = new_page(chromium)
     page.add_script_tag(content=page_file("triplets.js"))
     scenes = [random_scene(seed) for seed in range(200)]
     for scene, found in zip(scenes, page.evaluate(IN_THE_PAGE, scenes), strict=True):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from lab_driver import new_page
 from playwright.sync_api import expect
 from toy_retrieval import make_retrieval
 
@@ -18,7 +19,7 @@ def retrieval():
 @pytest.fixture
 def page(chromium, retrieval, tmp_path):
     write_query_page(retrieval, tmp_path / "page.html", progress="off")
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    page = new_page(chromium, viewport={"width": 1366, "height": 768})
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))

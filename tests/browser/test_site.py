@@ -1,6 +1,7 @@
 """The site from its folder: no page asks another host, no link leads nowhere, the search finds."""
 
 import pytest
+from lab_driver import new_page
 from playwright.sync_api import expect
 
 from tripletlib.publishing import site
@@ -22,7 +23,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(chromium):
-    page = chromium.new_page()
+    page = new_page(chromium)
     yield page
     page.close()
 
