@@ -53,7 +53,7 @@ NOTE_MOVES = """() => {
     let begun = 0;
     document.addEventListener("pointermove", () => { begun = performance.now(); }, true);
     document.addEventListener("pointermove", () => {
-        document.querySelector(".playground").getBoundingClientRect();
+        document.body.getBoundingClientRect();
         window.moves.push(performance.now() - begun);
     });
 }"""
@@ -67,7 +67,7 @@ def clicks(page: Page) -> list[float]:
 def drags(page: Page) -> list[float]:
     """Milliseconds of a dragged point's moves."""
     page.evaluate(NOTE_MOVES)
-    box = page.locator(".playground-point").last.bounding_box()
+    box = page.locator(".playground-point:visible").last.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -95,7 +95,7 @@ def measure(folder: Path) -> dict[str, list[float]]:
         write_cell(PLAYGROUND, folder / "notebooks" / "playground.ipynb")
         page.open(*lab, "playground.ipynb")
         page.run_all()
-        page.page.locator(".playground-plane").first.wait_for()
+        page.page.locator(".playground-plane:visible").first.wait_for()
         results["drag in the playground"] = drags(page.page)
         browser.close()
     return results
