@@ -340,17 +340,10 @@ def test_a_gpu_gives_the_same():
         ({"query_camids": [1, 2], "gallery_camids": [1, 1, 2]}, r"camera_filter=True"),
     ],
 )  # fmt: skip
-def test_errors_say_what_was_given(changed, message):
-    arguments = {
-        "distances": np.zeros((2, 3)),
-        "query_pids": [5, 6],
-        "gallery_pids": [5, 5, 6],
-        "query_camids": [1, 1],
-        "gallery_camids": [2, 3, 2],
-    }
-    evaluate(**arguments)
+def test_errors_say_what_was_given(valid, changed, message):
+    evaluate(**valid)
     with pytest.raises(ValueError, match=message):
-        evaluate(**arguments | changed)
+        evaluate(**valid | changed)
 
 
 def test_errors_about_tables_say_what_was_given():

@@ -107,13 +107,6 @@ def test_all_pairs_are_never_held_at_once():
         ({"query_camids": None}, r"camera_filter=False"),
     ],
 )
-def test_errors_say_what_was_given(changed, message):
-    arguments = {
-        "distances": np.zeros((2, 3)),
-        "query_pids": [5, 6],
-        "gallery_pids": [5, 5, 6],
-        "query_camids": [1, 1],
-        "gallery_camids": [2, 3, 2],
-    }
+def test_errors_say_what_was_given(valid, changed, message):
     with pytest.raises(ValueError, match=message):
-        pair_curve(**arguments | changed)
+        pair_curve(**valid | changed)
