@@ -67,3 +67,17 @@ def test_a_picture_in_the_text_is_inside_the_page(tmp_path):
     image = page_of([cell], tmp_path).find("img")
     assert image["alt"] == "a dot"
     assert image["src"].startswith("data:image/png")
+
+
+def test_links_beside_the_notebook_lead_there_from_the_page_too(tmp_path):
+    folder, page = tmp_path / "notebooks", tmp_path / "runs" / "default"
+    page.mkdir(parents=True)
+    folder.mkdir()
+    (folder / "GLOSSARY.md").write_text("# Words", encoding="utf-8")
+    text = "[words](../notebooks/GLOSSARY.md#hub) [far](https://example.org/a#b) [here](#top)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(notebook, page / "07_lesson.ipynb")
+    write_page(page / "07_lesson.ipynb", folder)
+    html = (page / "07_lesson.html").read_text(encoding="utf-8")
+    links = [a["href"] for a in BeautifulSoup(html, "html.parser").find_all("a")]
+    assert links[:3] == ["../../notebooks/GLOSSARY.md#hub", "https://example.org/a#b", "#top"]

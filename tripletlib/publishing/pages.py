@@ -1,5 +1,6 @@
 """A notebook as a page that a browser shows without a network, for eyes and for screen readers."""
 
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,18 @@ _MARKUP = re.compile(r"[`$]|\]\([^)]*\)|\[")
 
 
 class _Renderer(IPythonRenderer):
-    """Writes formulas as MathML, which browsers show by themselves."""
+    """Writes formulas as MathML, which browsers show, and links as they lead from the page."""
+
+    def __init__(self, notebooks: str, page: str) -> None:
+        super().__init__(escape=False, embed_images=True, path=notebooks)
+        self._notebooks, self._page = notebooks, page
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        place, mark, anchor = url.partition("#")
+        target = Path(self._notebooks, place)
+        if place and target.exists():  # beside the notebook, not in the world
+            url = Path(os.path.relpath(target, self._page)).as_posix() + mark + anchor
+        return super().link(text, url, title)
 
     def inline_math(self, body: str) -> str:
         return convert(body)
@@ -30,16 +42,15 @@ class _Renderer(IPythonRenderer):
 
 @pass_context
 def _markdown_to_html(context: Context, source: str) -> str:
-    folder = context["resources"]["metadata"]["path"]
-    renderer = _Renderer(escape=False, embed_images=True, path=folder)
-    return MarkdownWithMath(renderer=renderer).render(source)
+    about = context["resources"]["metadata"]
+    return MarkdownWithMath(renderer=_Renderer(about["path"], about["page"])).render(source)
 
 
 def write_page(executed: Path, folder: Path) -> None:
     """Writes an HTML page beside an executed notebook: its title, its formulas, described figures.
 
-    A figure's description is the emphasised sentence that begins the next text cell. Pictures that
-    text cells show are looked for from `folder`.
+    A figure's description is the emphasised sentence that begins the next text cell. Pictures and
+    files that text cells name are looked for from `folder`, where the notebook came from.
     """
     notebook = nbformat.read(executed, as_version=4)
     for cell, text in pairwise([*notebook.cells, None]):
@@ -52,7 +63,7 @@ def write_page(executed: Path, folder: Path) -> None:
         extra_template_basedirs=[str(_TEMPLATES)],
         filters={"markdown2html": _markdown_to_html},
     )
-    about = {"metadata": {"name": title, "path": str(folder)}}
+    about = {"metadata": {"name": title, "path": str(folder), "page": str(executed.parent)}}
     page, _ = exporter.from_notebook_node(notebook, resources=about)
     executed.with_suffix(".html").write_text(page, encoding="utf-8")
 

@@ -48,7 +48,7 @@ WAY = 12  # pictures of the way that are shown
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
 _SENTENCE = (
     "The query browser needs a live notebook: open this one in JupyterLab and run it to click "
-    "through the pictures. The picture below shows where it begins."
+    "through the pictures. The picture below shows what it looks like."
 )
 
 _OPEN: dict[Path, "QueryBrowser"] = {}  # the browsers of this kernel, by their folders
