@@ -44,7 +44,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder \
+	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --tb short \
 		--nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3 --ignore notebooks/exercises \
 		notebooks tests/course tests/browser tests tripletlib
 
