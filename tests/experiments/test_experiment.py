@@ -65,6 +65,7 @@ def test_there_are_the_full_experiments():
         "03_market1501_cpu_augmented",
         "03_market1501_original",
         "03_market1501_paper",
+        "03_market1501_paper64",
         "03_synthetic_full",
         "03_synthetic_wide",
     ]
