@@ -38,7 +38,7 @@ html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
-# A lesson's first heading is its title; a reader folds nothing and misses no output.
+# What a cell prints in several parts is one output, as in the notebook.
 nb_merge_streams = True
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
 autodoc_member_order = "bysource"

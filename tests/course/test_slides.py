@@ -18,6 +18,13 @@ def decks(tmp_path_factory):
     return folder
 
 
+def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    assert main(["--output", str(tmp_path)]) == 2
+    assert "holds files that this command did not write" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 @pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
 def path(request):
     return request.param

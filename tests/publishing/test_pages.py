@@ -81,3 +81,9 @@ def test_links_beside_the_notebook_lead_there_from_the_page_too(tmp_path):
     html = (page / "07_lesson.html").read_text(encoding="utf-8")
     links = [a["href"] for a in BeautifulSoup(html, "html.parser").find_all("a")]
     assert links[:3] == ["../../notebooks/GLOSSARY.md#hub", "https://example.org/a#b", "#top"]
+
+
+def test_a_formula_that_cannot_be_read_is_shown_as_it_was_written(tmp_path):
+    page = page_of([nbformat.v4.new_markdown_cell("# A\n\n$x_$ and $y$")], tmp_path)
+    assert page.find("code", string="x_")
+    assert page.find("math")

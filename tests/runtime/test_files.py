@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tripletlib.runtime import atomic_write
+from tripletlib.runtime import atomic_write, renew_folder
 
 
 def test_the_old_content_stands_until_the_new_is_whole(tmp_path):
@@ -17,29 +17,16 @@ def test_the_old_content_stands_until_the_new_is_whole(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_folder_is_written_whole_too(tmp_path):
-    with atomic_write(tmp_path / "cache") as unfinished:
-        unfinished.mkdir()
-        (unfinished / "images.npy").touch()
-        assert not (tmp_path / "cache").exists()
-    assert (tmp_path / "cache" / "images.npy").exists()
-
-
 def write_half(unfinished):
     unfinished.write_text("half")
     raise KeyboardInterrupt
-
-
-def write_half_a_folder(unfinished):
-    unfinished.mkdir()
-    write_half(unfinished / "file")
 
 
 def write_nothing(unfinished):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("begin", [write_half, write_half_a_folder, write_nothing])
+@pytest.mark.parametrize("begin", [write_half, write_nothing])
 def test_after_an_error_nothing_is_left_and_the_old_content_stands(tmp_path, begin):
     file = tmp_path / "[1] a"
     file.write_text("old")
@@ -68,3 +55,17 @@ def test_what_a_killed_writer_left_goes_after_an_hour(tmp_path):
     with atomic_write(file) as unfinished:
         unfinished.write_text("whole")
     assert sorted(tmp_path.iterdir()) == sorted([file, recent])
+
+
+def test_a_commands_folder_is_emptied_and_nobody_elses(tmp_path):
+    ours, other = tmp_path / "new" / "site", tmp_path / "thesis"
+    for _ in range(2):
+        renew_folder(ours)
+        assert not [file for file in ours.iterdir() if not file.name.startswith(".")]
+        (ours / "page.html").touch()
+    other.mkdir()
+    renew_folder(other)  # empty
+    (tmp_path / "kept.txt").touch()
+    with pytest.raises(FileExistsError, match="name a new or an empty folder"):
+        renew_folder(tmp_path)
+    assert (tmp_path / "kept.txt").exists()

@@ -9,6 +9,7 @@ import base64
 import io
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from nbgrader import preprocessors as steps
 from PIL import Image
 
 from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks, table
-from tripletlib.runtime import REPOSITORY, from_repository
+from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
 
 EXERCISES = NOTEBOOKS / "exercises"
 SOURCES = EXERCISES / "source"
@@ -130,13 +131,16 @@ def build(folder: Path = COURSE) -> str:
     """Writes every edition, and returns tables that say what there is.
 
     An earlier build in the folder is replaced, but for a gradebook and what students handed in.
+
+    Raises:
+        FileExistsError: a folder of an edition holds other files.
     """
     sheets: list[tuple[object, ...]] = [
         ("sheet", "exercises", "points", "minutes", "wrong answers")
     ]
     lessons: list[tuple[object, ...]] = [("lesson", "predictions")]
     for part in ("student", "teacher", "lessons", "nbgrader/source", "nbgrader/release"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+        renew_folder(folder / part)
     for path in find_notebooks(SOURCES):
         source, name = nbformat.read(path, as_version=4), path.stem
         student = student_sheet(source)
@@ -209,6 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.commit:
         for file in commit_sheets():
             print(file)
-    print(build(options.output))
+    try:
+        print(build(options.output))
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"\n{options.output}: {time.perf_counter() - start:.1f} s")
     return 0

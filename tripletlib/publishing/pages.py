@@ -2,6 +2,7 @@
 
 import os
 import re
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,10 +35,17 @@ class _Renderer(IPythonRenderer):
         return super().link(text, url, title)
 
     def inline_math(self, body: str) -> str:
-        return convert(body)
+        return _formula(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return convert(body, display="block")
+        return _formula(body, "block")
+
+
+def _formula(body: str, display: str) -> str:
+    try:
+        return convert(body, display=display)
+    except Exception:  # latex2mathml's errors have no common class; the page shows what was written
+        return f"<code>{escape(body)}</code>"
 
 
 @pass_context

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tripletlib.experiments import open_retrieval
-from tripletlib.runtime import REPOSITORY, from_repository
+from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
 from tripletlib.widgets import write_query_page
 
 SITE = REPOSITORY / "course" / "site"
@@ -19,16 +19,17 @@ QUERY_PAGE = "query_browser.html"  # the home page links to it
 def build_site(folder: Path = SITE) -> list[str]:
     """Builds the site anew and returns what Sphinx warns of, such as links that lead nowhere.
 
-    It shows what is committed: nothing is executed but the ranking for the query browser's page.
-    `docs/site/conf.py` holds Sphinx's settings.
+    It shows the notebooks as they are committed. For the query browser's page people are drawn,
+    embedded and ranked. `docs/site/conf.py` holds Sphinx's settings.
 
     Raises:
         ModuleNotFoundError: the extra `site` is not installed.
+        FileExistsError: the folder holds other files.
         RuntimeError: Sphinx failed.
     """
     if find_spec("myst_nb") is None:
         raise ModuleNotFoundError("the site needs the extra `site`: pip install -e '.[site]'")
-    shutil.rmtree(folder, ignore_errors=True)
+    renew_folder(folder)
     settings = REPOSITORY / "docs" / "site"
     places = ("-c", settings, "-d", folder / ".doctrees", REPOSITORY, folder)
     command = [sys.executable, "-m", "sphinx", "-q", "--no-color", *map(str, places)]
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(arguments).output
     try:
         warnings = build_site(folder)
-    except (ModuleNotFoundError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(*warnings, sep="\n", file=sys.stderr)

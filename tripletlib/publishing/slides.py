@@ -6,6 +6,7 @@ and `lecture`: a title and sentences. What the lesson says of it becomes the spe
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 
 from tripletlib.publishing.runner import find_notebooks
-from tripletlib.runtime import REPOSITORY, from_repository
+from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
 
 TEMPLATES = Path(__file__).parent
 TEMPLATE = "deck"
@@ -57,8 +58,11 @@ def write_decks(folder: Path = SLIDES) -> list[Path]:
     """Writes the decks anew and, beside them, reveal.js with its licence; returns the decks.
 
     A browser opens them without a server and without a network.
+
+    Raises:
+        FileExistsError: the folder holds other files.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    renew_folder(folder)
     shutil.copytree(TEMPLATES / TEMPLATE / "reveal", folder / "reveal")
     exporter = SlidesExporter(
         template_name=TEMPLATE,
@@ -88,5 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=from_repository, default=SLIDES, help="the folder to write to"
     )
-    print(*write_decks(parser.parse_args(arguments).output), sep="\n")
+    try:
+        print(*write_decks(parser.parse_args(arguments).output), sep="\n")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0

@@ -5,6 +5,7 @@ from tripletlib.runtime.files import (
     exclusive_lock,
     explained_data_writing,
     explained_writing,
+    renew_folder,
 )
 from tripletlib.runtime.hardware import (
     choose_device,
@@ -67,6 +68,7 @@ __all__ = [
     "optional_package",
     "process_group",
     "progress_bar",
+    "renew_folder",
     "resolve_progress",
     "return_freed_memory",
     "run_folder",

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders, locks, and write errors that name the way out."""
+"""Atomic writing of files, folders that commands fill, locks, errors that name the way out."""
 
 import errno
 import glob
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tripletlib.runtime.paths import AnyPath, from_repository
 
+_OURS = ".written_by_tripletlib"
 _ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
 _CURES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space"),
@@ -25,15 +26,14 @@ _CURES = {
 
 @contextmanager
 def atomic_write(path: AnyPath, sync: bool = False) -> Iterator[Path]:
-    """Writes a file or a folder under a temporary name and renames it when it is whole.
+    """Writes a file under a temporary name and renames it when it is whole.
 
     Whoever reads `path` sees what was there before or all of the new content. Several processes may
     write it at once; the last one counts.
 
     Args:
-        path: the file or folder, a relative one from the repository; the folder it lies in is made
-            when missing. A folder can only be written where there is none yet.
-        sync: also wait until a file is on the disk, so that it survives a loss of power.
+        path: the file, a relative one from the repository; its folder is made when missing.
+        sync: also wait until the file is on the disk, so that it survives a loss of power.
 
     Yields:
         The temporary path, hidden beside `path` and with the same suffix; nothing is there yet.
@@ -54,7 +54,7 @@ def atomic_write(path: AnyPath, sync: bool = False) -> Iterator[Path]:
         if sync and os.name == "posix":  # the rename as well; Windows cannot open a folder
             _sync(path.parent, os.O_RDONLY)
     finally:
-        _remove(unfinished)
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -78,6 +78,24 @@ def explained_data_writing(path: AnyPath) -> AbstractContextManager[None]:
     return explained_writing(
         path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
     )
+
+
+def renew_folder(folder: Path) -> None:
+    """Makes an empty folder for what a command writes; what it wrote there before is removed.
+
+    Raises:
+        FileExistsError: a folder with other files; it is left as it is.
+    """
+    mark = folder / _OURS
+    if folder.exists():
+        if any(folder.iterdir()) and not mark.exists():
+            raise FileExistsError(
+                f"{folder} holds files that this command did not write; name a new or an empty "
+                "folder, or remove it yourself"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    mark.touch()
 
 
 @contextmanager
@@ -118,14 +136,7 @@ def _remove_abandoned(path: Path) -> None:
     for unfinished in path.parent.glob(f".{stem}-????????{suffix}"):
         with suppress(FileNotFoundError):  # its writer, another process, has just renamed it
             if time.time() - unfinished.stat().st_mtime > _ABANDONED_AFTER:
-                _remove(unfinished)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+                unfinished.unlink()
 
 
 def _sync(path: Path, mode: int) -> None:

@@ -46,7 +46,7 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a callback is told after each epoch; its text is the line that is printed."""
+    """What a callback is told after an epoch, and some between two; its text is what is printed."""
 
     epoch: int  # from 1
     epochs: int  # in all; the last may be short
