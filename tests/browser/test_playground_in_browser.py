@@ -116,6 +116,17 @@ def test_the_losses_so_far_are_drawn(exported):
         exported.locator(".playground-step").click()
         lengths.append(trace.evaluate("path => path.getTotalLength()"))
     assert lengths == sorted(set(lengths))
+    exported.locator(".playground-reset").click()
+    assert trace.evaluate("path => path.getTotalLength()") == lengths[0]
+
+
+def test_two_fingers_move_no_point_and_break_nothing(exported):
+    marks = [middle(exported.locator(POINT).nth(n)) for n in (0, 4)]
+    touched = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(marks)]
+    session = exported.context.new_cdp_session(exported)
+    for kind, points in (("touchStart", touched), ("touchEnd", [])):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(exported.locator(".playground-text")).to_contain_text("B2: loss")
 
 
 def test_the_plane_stays_while_a_point_is_held_outside(exported):

@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from tripletlib.widgets import Playground, Scene, draw_scene, example_scene, playground, scene_loss
+from tripletlib.widgets import Playground, draw_scene, example_scene, playground, scene_loss
 from tripletlib.widgets.scene import LEARNING_RATE
 
 
@@ -13,11 +12,6 @@ def test_what_the_page_sends_is_the_scene():
     np.testing.assert_array_equal(shown.scene.points, points)
     np.testing.assert_array_equal(shown.scene.labels, example_scene().labels)
     assert (shown.scene.anchor, shown.scene.margin) == (7, "soft")
-
-
-def test_a_scene_whose_anchor_has_no_positive_is_refused():
-    with pytest.raises(ValueError, match="point 2 is alone"):
-        Playground(Scene(np.eye(3, 2), np.array([0, 0, 1]), anchor=2))
 
 
 def test_a_saved_page_gets_a_script_and_an_open_notebook_the_widget(monkeypatch):

@@ -240,8 +240,9 @@ def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
     figure = draw_result(state)
     labels = [ax.get_xlabel() for part in figure.subfigs for ax in part.axes]
     assert labels[0] == "person anna\ncam. door"
-    shown = QueryBrowser(replace(named, identity_names={3: "<b>anna"}), tmp_path)
-    shown.queries.person.value = "<b>anna"
-    assert [card["key"] for card in shown.queries.grid.groups[0]["items"]] == ["query:2", "query:8"]
+    shown = QueryBrowser(replace(named, identity_names={3: "<b>anna", 4: "person_a"}), tmp_path)
+    for name, keys in (("<b>anna", ["query:2", "query:8"]), ("person_a", ["query:3", "query:9"])):
+        shown.queries.person.value = name
+        assert [card["key"] for card in shown.queries.grid.groups[0]["items"]] == keys
     hover(shown.map, f"gallery:{np.flatnonzero(retrieval.gallery.pids == 3)[0]}")
     assert "person <b>anna" in shown.map.tip["text"]  # as text, see gallery_map.js

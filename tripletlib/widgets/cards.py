@@ -73,13 +73,13 @@ def heading(title: str, note: str = "") -> str:
 
 
 class CardMaker:
-    """Makes the cards of a browser's pictures; each picture is encoded once.
+    """Makes the cards of a browser's pictures; each is encoded once, as a JPEG of some quality.
 
     An encoded picture of 128 x 64 has about 3 kB, so all of Market-1501 stays below 100 MB.
     """
 
-    def __init__(self, state: BrowserState) -> None:
-        self._state = state
+    def __init__(self, state: BrowserState, quality: int = 85) -> None:
+        self._state, self._quality = state, quality
         self._encoded: dict[Picture, str] = {}
 
     def source(self, picture: Picture) -> str:
@@ -87,7 +87,7 @@ class CardMaker:
         if picture not in self._encoded:
             buffer = io.BytesIO()
             image = Image.fromarray(self._state.image(picture).transpose(1, 2, 0))
-            image.save(buffer, "JPEG", quality=85)
+            image.save(buffer, "JPEG", quality=self._quality, optimize=True)
             text = base64.b64encode(buffer.getvalue()).decode()
             self._encoded[picture] = f"data:image/jpeg;base64,{text}"
         return self._encoded[picture]

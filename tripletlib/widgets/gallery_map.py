@@ -1,6 +1,6 @@
 """The map of the gallery and the precision-recall curve as Jupyter widgets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
@@ -8,8 +8,9 @@ import numpy as np
 import traitlets
 from sklearn.decomposition import PCA
 
+from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import Place, RankedGallery
-from tripletlib.widgets.pictures import STYLE_SHEET, page_file
+from tripletlib.widgets.pictures import STYLE_SHEET, on_pointing, page_file
 
 
 class GalleryPlane:
@@ -38,12 +39,18 @@ def short(points: np.ndarray) -> list[Any]:
     return np.round(points.astype(float), 4).tolist()
 
 
+def map_kinds(gallery: EmbeddingTable) -> dict[str, list[int]]:
+    """What the map's dots may be coloured by: a number for each picture, counted from 0."""
+    kinds = {"camera": gallery.camids, "person": gallery.pids}
+    return {name: np.unique(k, return_inverse=True)[1].tolist() for name, k in kinds.items()}
+
+
 class GalleryMap(anywidget.AnyWidget):
     """A scatter of the gallery in the plane, to be zoomed and clicked; query and answers stand out.
 
-    The dots may be coloured by what `kinds` holds: a number for each picture by a name, such as its
-    camera. `on_hover` and `on_choose` are called with the key of the dot under the mouse or clicked
-    (an empty one once the mouse has left); the first may `describe` it.
+    The dots may be coloured by what `kinds` holds, see `map_kinds`. `on_hover` and `on_choose` are
+    called with the key of the dot under the mouse or clicked (an empty one once the mouse has
+    left); the first may `describe` it.
     """
 
     _esm = page_file("gallery_map.js")
@@ -58,19 +65,13 @@ class GalleryMap(anywidget.AnyWidget):
     def __init__(
         self,
         plane: GalleryPlane,
-        kinds: Mapping[str, np.ndarray],
+        kinds: dict[str, list[int]],
         on_choose: Callable[[str], None],
         on_hover: Callable[[str], None],
     ) -> None:
-        numbers = {name: np.unique(k, return_inverse=True)[1].tolist() for name, k in kinds.items()}
-        super().__init__(points=short(plane.points), kinds=numbers)
+        super().__init__(points=short(plane.points), kinds=kinds)
         self._plane = plane
-
-        def receive(_: Any, content: dict[str, Any], __: Any) -> None:
-            act, key = (on_hover, "hovered") if "hovered" in content else (on_choose, "chosen")
-            act(str(content[key]))
-
-        self.on_msg(receive)
+        on_pointing(self, on_choose, on_hover)
 
     def show(self, query: np.ndarray, places: Sequence[Place]) -> None:
         """Marks a query, by its embedding `[D]`, and its answers."""

@@ -33,9 +33,10 @@ def _style_sheet() -> str:
         look = f"--verdict: {style.colour}; --verdict-text: var(--{verdict}-text)"
         looks.append(f".verdict-{verdict} {{ {look}; --verdict-line: {style.line}; }}")
     root = f".tripletlib-widget {{ {' '.join(colours)} }}"
-    return "\n".join([root, *looks, page_file("browser.css")])
+    return "\n".join([root, *looks, page_file("browser.css"), SAVED_STYLE])
 
 
+SAVED_STYLE = page_file("saved.css")
 STYLE_SHEET = _style_sheet()
 
 
@@ -61,6 +62,18 @@ class Group:
     empty: str = "nothing to show"  # what stands there when there is no card
 
 
+def on_pointing(
+    widget: anywidget.AnyWidget, on_choose: Callable[[str], None], on_hover: Callable[[str], object]
+) -> None:
+    """Calls one of the two with the key that the page sends: of a picture clicked or hovered."""
+
+    def receive(_: Any, content: dict[str, Any], __: Any) -> None:
+        act, key = (on_hover, "hovered") if "hovered" in content else (on_choose, "chosen")
+        act(str(content[key]))
+
+    widget.on_msg(receive)
+
+
 class PictureGrid(anywidget.AnyWidget):
     """Groups of pictures to be walked with the arrow keys and chosen with Enter or a click.
 
@@ -79,12 +92,7 @@ class PictureGrid(anywidget.AnyWidget):
         self, label: str, on_choose: Callable[[str], None], on_hover: Callable[[str], object] = str
     ) -> None:
         super().__init__(label=label)
-
-        def receive(_: Any, content: dict[str, Any], __: Any) -> None:
-            act, key = (on_hover, "hovered") if "hovered" in content else (on_choose, "chosen")
-            act(str(content[key]))
-
-        self.on_msg(receive)
+        on_pointing(self, on_choose, on_hover)
 
     def show(self, groups: Sequence[Group], selected: str = "") -> None:
         """Draws the groups; the card with the key `selected` is marked."""

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from tripletlib.plots import BLACK, BLUE, DARK_ORANGE, PURPLE, VERDICT_STYLES
 from tripletlib.runtime import in_live_notebook
-from tripletlib.widgets.pictures import page_file
+from tripletlib.widgets.pictures import SAVED_STYLE, page_file
 from tripletlib.widgets.scene import LEARNING_RATE, Scene, example_scene, scene_loss
 
 _IDENTITIES = ((BLUE, "o"), (DARK_ORANGE, "^"), (PURPLE, "s"))  # colour and marker
@@ -25,6 +25,7 @@ _SCRIPT = page_file("triplets.js") + page_file("playground.js")
 _STYLE = (
     f".playground {{ --positive: {_PAIRS[0].colour}; --negative: {_PAIRS[1].colour}; }}\n"
     + page_file("playground.css")
+    + SAVED_STYLE
 )
 _SENTENCE = (
     "The playground needs a page that runs scripts: open this notebook in JupyterLab and run it to "
@@ -63,16 +64,10 @@ def draw_scene(ax: Axes, scene: Scene) -> None:
 
 
 class Playground(anywidget.AnyWidget):
-    """The scene on the page: drag points, choose the anchor and the margin, take steps.
+    """The example scene on the page: drag points, choose the anchor and the margin, take steps.
 
     Show it by making it the last line of a cell. A page without a kernel gets the same playground,
     as a script in the cell's output.
-
-    Args:
-        scene: what to start with and what "reset" returns to.
-
-    Raises:
-        ValueError: the anchor has no positive, or the points have no valid triplet.
     """
 
     _esm = (
@@ -87,9 +82,8 @@ class Playground(anywidget.AnyWidget):
     start = traitlets.Dict().tag(sync=True)
     now = traitlets.Dict().tag(sync=True)  # the page's; as `start` has it: points, anchor, margin
 
-    def __init__(self, scene: Scene | None = None) -> None:
-        scene = example_scene() if scene is None else scene
-        scene_loss(scene)  # refuses what has no triplet
+    def __init__(self) -> None:
+        scene = example_scene()
         start = {"points": scene.points.tolist(), "anchor": scene.anchor, "margin": scene.margin}
         styles = [_IDENTITIES[label] for label in scene.labels]
         fixed = {

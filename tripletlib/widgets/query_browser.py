@@ -31,7 +31,7 @@ from tripletlib.widgets.cards import (
     why_text,
 )
 from tripletlib.widgets.charts import draw_explanation, draw_result
-from tripletlib.widgets.gallery_map import GalleryMap, GalleryPlane, PrecisionRecallCurve
+from tripletlib.widgets.gallery_map import GalleryMap, GalleryPlane, PrecisionRecallCurve, map_kinds
 from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
 from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import QueryList
@@ -94,8 +94,8 @@ class QueryBrowser(NotebookWidget):
         self.why_text = ipywidgets.HTML()
         self.facts, self._query = part("facts", ipywidgets.HTML()), ipywidgets.HTML()
         self.curve = PrecisionRecallCurve()
-        plane, gallery = GalleryPlane(retrieval.gallery.embeddings), retrieval.gallery
-        kinds = {"camera": gallery.camids, "person": gallery.pids} if retrieval.labelled else {}
+        plane = GalleryPlane(retrieval.gallery.embeddings)
+        kinds = map_kinds(retrieval.gallery) if retrieval.labelled else {}
         describe = self.guarded(self._describe, clears=False)  # the mouse may be on its way
         self.map = GalleryMap(plane, kinds, choose, describe)
         self.map_note = f"Two principal components, {plane.explained:.0%} of the variance"

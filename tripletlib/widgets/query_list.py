@@ -91,7 +91,9 @@ class QueryList:
         self.show()
 
     def _sort(self) -> None:
-        person = self.person.value.strip().removeprefix("person").strip()  # as the cards say
+        person = self.person.value.strip()
+        if person not in self._pids:
+            person = person.removeprefix("person").strip()  # as the cards say
         if person and person not in self._pids:
             example = self.person.options[0]
             raise ValueError(f"no query shows person {person!r}; one of them is {example}")

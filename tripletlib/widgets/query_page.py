@@ -1,10 +1,9 @@
 """The query browser as one page without a kernel: everything is ranked before it is opened."""
 
 import argparse
-import base64
-import io
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,7 +11,6 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tripletlib.experiments import Retrieval, open_retrieval
 from tripletlib.runtime import (
@@ -30,11 +28,12 @@ from tripletlib.widgets.cards import (
     CardMaker,
     key_of,
     map_legend,
+    no_scores,
     picture_of,
     score_texts,
     why_text,
 )
-from tripletlib.widgets.gallery_map import GalleryPlane, short
+from tripletlib.widgets.gallery_map import GalleryPlane, map_kinds, short
 from tripletlib.widgets.pictures import STYLE_SHEET, Group, page_file
 from tripletlib.widgets.state import DEFAULTS, BrowserState, Options, Picture, SearchResult
 
@@ -78,13 +77,11 @@ def write_query_page(
         "LEGEND": LEGEND,
         "CURVE": CURVE_LEGEND,
         "MAP": map_legend(labelled=True),
-        "CONTENT": content.replace("</", "<\\/"),  # nothing may end the script that holds it
+        "CONTENT": content.replace("<", "\\u003c"),  # nothing may end the script that holds it
         "WIDGETS": "\n".join(_as_script(name, file) for name, file in _WIDGETS.items()),
         "SCRIPT": page_file("query_page.js"),
     }
-    page = page_file("query_page.html")
-    for name, part in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", part)
+    page = re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], page_file("query_page.html"))
     with explained_writing(file, "name another file"), atomic_write(file) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
@@ -96,8 +93,9 @@ def _as_script(name: str, file: str) -> str:
 
 def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict[str, Any]:
     """What the page's script reads."""
-    state = BrowserState(retrieval, options=replace(options, show_junk=True, compare=True))
-    gallery, cards = retrieval.gallery, CardMaker(state)
+    shown_options = replace(options, rerank=True, show_junk=True, compare=True)
+    state = BrowserState(retrieval, options=shown_options)
+    gallery, cards = retrieval.gallery, CardMaker(state, _QUALITY)
     plane = GalleryPlane(gallery.embeddings)
     queries = []
     with progress_bar(len(retrieval.query), "queries", progress) as bar:
@@ -115,10 +113,11 @@ def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict
     shown |= {query["key"] for query in queries}
     return {
         "queries": queries,
-        "pictures": {key: _thumbnail(state.image(picture_of(key))) for key in sorted(shown)},
+        "noScores": no_scores(state),
+        "pictures": {key: cards.source(picture_of(key)) for key in sorted(shown)},
         "gallery": {
             "points": short(plane.points),
-            "kinds": {"camera": gallery.camids.tolist(), "person": gallery.pids.tolist()},
+            "kinds": map_kinds(gallery),
             "names": [", ".join(cards.labels(Picture("gallery", i))) for i in range(len(gallery))],
             "explained": f"{plane.explained:.0%}",
         },
@@ -127,12 +126,8 @@ def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict
 
 def _query(state: BrowserState, cards: CardMaker, plane: GalleryPlane) -> dict[str, Any]:
     """A query, and what is to be seen of it by distance and re-ranked."""
-    query = state.result.query
-    views = []
-    for rerank in (False, True):
-        state.change(rerank=rerank)
-        views.append(_view(state.result, cards))
-    rankings = state.result.rankings.values()
+    result, query = state.result, state.result.query
+    rankings = result.rankings.values()
     aps = [ranked.average_precision for ranked in rankings]
     curves = [ranked.curve() for ranked in rankings]
     return {
@@ -141,7 +136,7 @@ def _query(state: BrowserState, cards: CardMaker, plane: GalleryPlane) -> dict[s
         "lines": cards.labels(query),
         "ap": [None if math.isnan(ap) else round(ap, 4) for ap in aps],
         "firstRight": [ranked.first_right for ranked in rankings],
-        "views": views,
+        "views": [_view(seen, cards) for seen in (replace(result, after=None), result)],
         "curves": [short(np.column_stack(curve)) if curve else [] for curve in curves],
         "point": short(plane.project(state.embedding(query)[None]))[0],
     }
@@ -160,13 +155,6 @@ def _without_pictures(group: Group) -> dict[str, Any]:
     """A group whose cards name their pictures by key alone: each is in the page once."""
     items = [{k: v for k, v in asdict(card).items() if k != "src"} for card in group.items]
     return {"title": group.title, "empty": group.empty, "items": items}
-
-
-def _thumbnail(image: np.ndarray) -> str:
-    """A picture, uint8 `[3, H, W]`, as the text of a JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -192,6 +192,7 @@ function listen(plane, { grab, drag, drop, nudge, choose }) {
     if (held.moved) drag(held.i, by);
   });
   plane.svg.addEventListener("lostpointercapture", () => {
+    if (!held) return; // by the other of two fingers
     if (held.moved) drop();
     else choose(held.i);
     held = null;
@@ -225,9 +226,12 @@ function render({ model, el }) {
     model.set("now", { ...now(), ...changes });
     model.save_changes();
   };
-  const move = (points) => {
+  const remember = () => {
     clearTimeout(timer);
     before.push(now().points);
+  };
+  const move = (points) => {
+    remember();
     change({ points });
   };
   const shifted = (points, i, by) => points.with(i, points[i].map((v, axis) => v + by[axis]));
@@ -276,10 +280,10 @@ function render({ model, el }) {
   });
   const actions = {
     step: () => move(stepped()),
-    walk: () => { move(now().points); walk(20); },
+    walk: () => { remember(); walk(20); },
     pile: () => move(now().points.map((point) => point.map((v) => v / 50))),
     undo: () => { clearTimeout(timer); if (before.length) change({ points: before.pop() }); },
-    reset: () => { losses.length = 0; move(now().points); change(model.get("start")); },
+    reset: () => { remember(); losses.length = 0; change(model.get("start")); },
   };
   for (const [name, act] of Object.entries(actions)) part(name).addEventListener("click", act);
   for (const name of ["margin", "soft"]) part(name).addEventListener("input", setMargin);

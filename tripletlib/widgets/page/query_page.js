@@ -3,7 +3,7 @@
 const PAGE = 12; // queries shown at once
 const content = JSON.parse(document.getElementById("content").textContent);
 const at = (id) => document.getElementById(id);
-const source = (key) => content.pictures[key] && `data:image/jpeg;base64,${content.pictures[key]}`;
+const source = (key) => content.pictures[key];
 
 // What anywidget gives a widget in a notebook: values, changes of them, and messages. Returns a
 // function that changes some.
@@ -81,10 +81,12 @@ function go(index) {
   draw();
 }
 
+const seen = () => content.queries[now].views[at("rerank").checked ? 1 : 0];
+
 function draw() {
   const query = content.queries[now];
   const rerank = at("rerank").checked;
-  const view = query.views[rerank ? 1 : 0];
+  const view = seen();
   const image = make("img", "");
   image.src = source(query.key);
   image.alt = query.name;
@@ -96,7 +98,8 @@ function draw() {
     fact.append(make("span", what), make("b", value));
     facts.append(fact);
   }
-  document.querySelector(".browser-about").replaceChildren(make("h2", query.name), facts);
+  const about = facts.hasChildNodes() ? facts : make("p", content.noScores);
+  document.querySelector(".browser-about").replaceChildren(make("h2", query.name), about);
   const groups = rerank && !at("compare").checked ? view.groups.slice(1) : view.groups;
   const junk = at("junk").checked;
   results({ groups: withPictures(groups, (card) => junk || card.verdict !== "junk") });
@@ -117,7 +120,8 @@ function drawList() {
     const query = content.queries[index];
     const ap = query.ap[0] === null ? "–" : `${(100 * query.ap[0]).toFixed(1)}%`;
     const description = `${query.name} · AP ${ap}`;
-    return { key: query.key, src: source(query.key), description, mark: `AP ${ap}`, moved: "", lines: query.lines };
+    const { key, lines } = query;
+    return { key, src: source(key), description, verdict: "", mark: `AP ${ap}`, moved: "", lines };
   });
   const empty = "No query fits these filters.";
   queries({ groups: [{ title: "", items, empty }], selected: content.queries[now].key });
@@ -127,12 +131,11 @@ function drawList() {
   at("later").disabled = last === list.length;
 }
 
-const GAIN = ({ ap }) => ap[1] - ap[0];
-const ORDERS = {
-  worst: (a, b) => a.ap[0] - b.ap[0],
-  best: (a, b) => b.ap[0] - a.ap[0],
-  gain: (a, b) => GAIN(b) - GAIN(a),
-  loss: (a, b) => GAIN(a) - GAIN(b),
+const ORDERS = { // by what queries are sorted, the smallest first
+  worst: ([before]) => before,
+  best: ([before]) => -before,
+  gain: ([before, after]) => before - after,
+  loss: ([before, after]) => after - before,
 };
 
 function sort() {
@@ -143,7 +146,8 @@ function sort() {
     return wanted.every((line) => lines.includes(line)) && !(at("wrong").checked && firstRight[0] === 1);
   });
   const order = ORDERS[at("order").value];
-  if (order) list.sort((a, b) => order(content.queries[a], content.queries[b]));
+  const value = ({ ap }) => (ap[0] === null ? 2 : order(ap)); // those without an AP come last
+  if (order) list.sort((a, b) => value(content.queries[a]) - value(content.queries[b]));
   first = 0;
   drawList();
 }
@@ -152,7 +156,7 @@ function showPair(key) {
   if (!source(key)) return;
   const pair = document.querySelector(".browser-pair");
   const query = content.queries[now];
-  const cards = query.views.flatMap((view) => [...view.groups, ...view.why]).flatMap((group) => group.items);
+  const cards = [...seen().groups.toReversed(), ...seen().why].flatMap((group) => group.items);
   const text = cards.find((card) => card.key === key)?.description ?? "not among the answers shown";
   const images = [[query.key, query.name], [key, nameOf(key)]].map(([picture, name]) => {
     const image = make("img", "");
@@ -183,5 +187,6 @@ at("later").addEventListener("click", () => { first += PAGE; drawList(); });
 at("back").addEventListener("click", () => { gone.push(now); go(way.pop()); });
 at("forward").addEventListener("click", () => { way.push(now); go(gone.pop()); });
 at("map-note").textContent = `Two principal components, ${content.gallery.explained} of the variance`;
-now = Math.min(Number(location.hash.slice(1)) || 0, content.queries.length - 1);
+const asked = Number(location.hash.slice(1));
+now = Number.isInteger(asked) ? Math.max(0, Math.min(asked, content.queries.length - 1)) : 0;
 draw();
