@@ -12,42 +12,34 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def occlusion_map(
-    embed: Callable[[np.ndarray], np.ndarray],
-    image: np.ndarray,
-    other: np.ndarray,
-    patch: int | None = None,
+    embed: Callable[[np.ndarray], np.ndarray], image: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
     """Occlusion sensitivity of the distance between an image and an embedding.
 
-    A square in the image's mean colour is laid over it, in steps of half its side, and the covered
-    image is embedded again. Where that adds to the distance, the region had made the two alike;
-    where it takes away from it, the region had set them apart.
+    A square in the image's mean colour, a quarter of the shorter side wide, is laid over it, in
+    steps of half its side, and the covered image is embedded again. Where that adds to the
+    distance, the region had made the two alike; where it takes away from it, the region had set
+    them apart.
 
     Args:
         embed: from images, uint8 `[N, C, H, W]`, to embeddings, `[N, D]`.
         image: uint8 `[C, H, W]`.
         other: the embedding that the image is compared with, `[D]`.
-        patch: side of the square in pixels; None for a quarter of the shorter side.
 
     Returns:
         How much the Euclidean distance changes, float `[H, W]`: for each pixel the mean over the
         squares that cover it.
-
-    Raises:
-        ValueError: a patch of less than two pixels.
 
     Source:
         Zeiler and Fergus 2014 (arXiv 1311.2901), section 4.2, with a distance in place of a score.
 
     Example:
         >>> image, other = np.full((3, 8, 4), 9, np.uint8), np.zeros(3)
-        >>> occlusion_map(lambda images: images.mean((2, 3)), image, other, patch=2).shape
+        >>> occlusion_map(lambda images: images.mean((2, 3)), image, other).shape
         (8, 4)
     """
     height, width = image.shape[1:]
-    patch = max(2, min(height, width) // 4) if patch is None else patch
-    if patch < 2:
-        raise ValueError(f"patch must be at least 2 pixels, got {patch}")
+    patch = max(2, min(height, width) // 4)
     step = patch // 2
     row, column = np.arange(height)[:, None], np.arange(width)
     covered = np.stack(  # [M, H, W]; squares begin outside, so that edges are covered as often
@@ -71,8 +63,8 @@ def randomised(model: Network, seed: int = 0) -> Network:
     Source:
         Adebayo et al. 2018 (arXiv 1810.03292), the model parameter randomisation test.
     """
-    copy = deepcopy(model)
-    with torch.random.fork_rng():
+    copy, device = deepcopy(model), next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for layer in copy.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):

@@ -34,7 +34,7 @@ def retrieval():
     query = table([1, 2, 9], [1, 2, 1], [0, 3.6, 20])
     gallery = table(pids, camids, range(1, 1 + len(GALLERY)))
     shown = pictures(3), pictures(len(GALLERY))
-    return Retrieval("toy", query, gallery, *shown, image_size=(8, 4), embed=np.asarray)
+    return Retrieval("toy", query, gallery, *shown, (8, 4), np.asarray, np.asarray, *shown)
 
 
 @pytest.fixture

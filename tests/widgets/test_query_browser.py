@@ -484,16 +484,6 @@ def test_an_upload_is_explained_too(shown):
     assert SOURCE.search(shown.explanation.value)
 
 
-def test_without_a_network_a_sentence_stands_in_place_of_the_button(retrieval, tmp_path):
-    embeddings = replace(retrieval, embed_randomised=None, query_inputs=None, gallery_inputs=None)
-    shown = QueryBrowser(embeddings, tmp_path)
-    (box,) = [part for part in shown.widget.children[-1].children[1].children[3:]]
-    assert "no network" in box.children[0].value
-    assert list(box.children[1].children) == [shown.rank, shown.compare]
-    with pytest.raises(ValueError, match="no network"):
-        draw_explanation(shown.state)
-
-
 def test_a_rank_that_nobody_has_is_named(retrieval):
     with pytest.raises(ValueError, match="no answer at rank 1000"):
         draw_explanation(BrowserState(retrieval), 1000)

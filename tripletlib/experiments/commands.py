@@ -9,9 +9,10 @@ from typing import get_args
 import torch
 
 from tripletlib.embedding import TestTimeAugmentation
-from tripletlib.experiments.evaluate_run import RERANKING, score_run, write_scores
+from tripletlib.experiments.evaluate_run import score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import WEIGHTS, save_pretrained
+from tripletlib.reranking import RERANKING
 from tripletlib.runtime import ProcessesFailed, Progress, is_first_on_machine, process_group
 from tripletlib.training import CheckpointError, NonFiniteLossError
 

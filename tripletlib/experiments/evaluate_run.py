@@ -10,7 +10,7 @@ import pandas as pd
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
 from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
 from tripletlib.experiments.experiment import Experiment
-from tripletlib.reranking import NeighbourIndex
+from tripletlib.reranking import RERANKING, NeighbourIndex
 from tripletlib.runtime import (
     AnyPath,
     Progress,
@@ -20,8 +20,6 @@ from tripletlib.runtime import (
     explained_writing,
     from_repository,
 )
-
-RERANKING = 20, 6, 0.3  # k1, k2 and lambda of Zhong et al.
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,9 @@ class Retrieval:
         gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
         image_size: `(H, W)` of the pictures that the network takes.
         embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
-        embed_randomised: the same by a network of this shape with random weights; None where there
-            are only embeddings.
-        query_inputs: uint8 `[Q, 3, H, W]`, as the network takes them; None likewise.
-        gallery_inputs: uint8 `[G, 3, H, W]`; None likewise.
+        embed_randomised: the same by a network of this shape with random weights.
+        query_inputs: uint8 `[Q, 3, H, W]`, as the network takes them.
+        gallery_inputs: uint8 `[G, 3, H, W]`.
         labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
         drawn: whether all people are drawn ones, whose pictures may be passed on.
         identity_names: what pids stand for where they are no names themselves, see `ReidDataset`.
@@ -68,9 +67,9 @@ class Retrieval:
     gallery_images: np.ndarray
     image_size: tuple[int, int]
     embed: Callable[[np.ndarray], np.ndarray]
-    embed_randomised: Callable[[np.ndarray], np.ndarray] | None = None
-    query_inputs: np.ndarray | None = None
-    gallery_inputs: np.ndarray | None = None
+    embed_randomised: Callable[[np.ndarray], np.ndarray]
+    query_inputs: np.ndarray
+    gallery_inputs: np.ndarray
     labelled: bool = True
     drawn: bool = False
     identity_names: Mapping[int, str] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from tripletlib.reranking.encoding import (
 )
 from tripletlib.reranking.neighbours import Neighbours, find_neighbours, with_extra_image
 
+RERANKING = K1, K2, LAMBDA = 20, 6, 0.3  # of Zhong et al.
 Embeddings = np.ndarray | Tensor
 _BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
 _BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
@@ -35,9 +36,9 @@ _FAR_OUT = 300  # times the median: original distances between the others lose t
 def k_reciprocal(
     query_embeddings: Embeddings,
     gallery_embeddings: Embeddings,
-    k1: int = 20,
-    k2: int = 6,
-    lambda_value: float = 0.3,
+    k1: int = K1,
+    k2: int = K2,
+    lambda_value: float = LAMBDA,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
     """Re-ranked distances of all queries to all gallery images.

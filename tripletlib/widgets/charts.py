@@ -82,8 +82,7 @@ def draw_explanation(state: BrowserState, rank: int = 1) -> Figure:
     """Draws which regions make what is looked up and its answer at a rank alike, or set them apart.
 
     Left, both as the network takes them; then their occlusion maps by the trained network and, as a
-    sanity check, by one with random weights. Each network has a scale of its own. A ValueError
-    without a network.
+    sanity check, by one with random weights. Each network has a scale of its own.
     """
     result = state.result
     place = result.place(rank)

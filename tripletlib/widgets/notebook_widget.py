@@ -2,7 +2,7 @@
 
 import base64
 import gc
-from collections.abc import Callable, Iterator, ValuesView
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -97,7 +97,7 @@ class NotebookWidget:
 
     def close(self) -> None:
         """Takes the widget off the page for good; the memory of all it held is given back."""
-        _close_all(self.widget)
+        _close(self.widget, set())
         vars(self).clear()  # an output cache of the notebook may keep the empty shell
         self._sentence = "This widget is closed: a newer one has taken its place."
         gc.collect()  # widgets and their callbacks refer to each other
@@ -112,20 +112,14 @@ class NotebookWidget:
         return {"text/plain": self._sentence}
 
 
-def _close_all(widget: ipywidgets.Widget) -> None:
-    for piece in _all_parts(widget, set()):
-        piece.close()
-
-
-def _all_parts(widget: ipywidgets.Widget, found: set[Any]) -> set[Any]:
-    """A widget and all that it is made of: layouts, styles, and a figure's marks and scales."""
-    found.add(widget)
+def _close(widget: ipywidgets.Widget, closed: set[Any]) -> None:
+    """Closes a widget and all that it is made of, layouts and styles too."""
+    closed.add(widget)
     for value in widget.trait_values().values():
-        values = value.values() if isinstance(value, dict) else value
-        for piece in values if isinstance(values, list | tuple | ValuesView) else [values]:
-            if isinstance(piece, ipywidgets.Widget) and piece not in found:
-                _all_parts(piece, found)
-    return found
+        for piece in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(piece, ipywidgets.Widget) and piece not in closed:
+                _close(piece, closed)
+    widget.close()
 
 
 def part(name: str, widget: Any) -> Any:

@@ -7,8 +7,9 @@ import base64
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ from tripletlib.widgets.query_list import QueryList
 from tripletlib.widgets.state import (
     DEFAULTS,
     NO_LABELS,
-    NO_NETWORK,
     BrowserState,
     Options,
     Picture,
@@ -86,8 +86,9 @@ class QueryBrowser(NotebookWidget):
         self.state = BrowserState(retrieval, query, options)
         self._replace_earlier()  # which is still there if the new one cannot be opened
         self._cards = CardMaker(self.state)
-        self.queries = QueryList(self.state, self._cards, self, self._look_up)
-        choose = self.guarded(lambda key: self._look_up(picture_of(key)))
+        look_up = partial(self._do, self.state.look_up)
+        self.queries = QueryList(self.state, self._cards, self, look_up)
+        choose = self.guarded(lambda key: look_up(picture_of(key)))
         hover = self.guarded(self._point_out, clears=False)
         self.results = part("results", PictureGrid("ranked gallery", choose, hover))
         self.why = part("why", PictureGrid("why", choose))
@@ -103,18 +104,20 @@ class QueryBrowser(NotebookWidget):
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda event, n=name: self._change(n, event)), "value")
         self.way = part("way", PictureGrid("the way here", choose))
-        self.back = self.button(self._go_back, description="back", icon="arrow-left")
-        self.forward = self.button(self._go_forward, description="forward", icon="arrow-right")
+        back, forward = (partial(self._do, go) for go in (self.state.back, self.state.forward))
+        self.back = self.button(back, description="back", icon="arrow-left")
+        self.forward = self.button(forward, description="forward", icon="arrow-right")
         self.save = self.button(self._save, description="save as PNG", icon="image")
         self.export = self.button(self._export, description="ranking as CSV", icon="table")
-        upload = "look up a picture of your own"
         self.rank = ipywidgets.BoundedIntText(
             1, min=1, description="rank", layout={"width": "150px"}
         )
         self.compare = self.button(self._compare, description="side by side", icon="columns")
         self.explain = self.button(self._explain, description="where does it look?", icon="eye")
         self.explanation = ipywidgets.HTML()
-        self.upload = PictureUpload(upload, self.guarded(self._upload), self.guarded(self._refuse))
+        upload = self.guarded(partial(self._do, self.state.upload))
+        text = "look up a picture of your own"
+        self.upload = PictureUpload(text, upload, self.guarded(self._refuse))
         self._lay_out()
         self._draw()
 
@@ -132,13 +135,8 @@ class QueryBrowser(NotebookWidget):
         title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
         meanings = LEGEND if retrieval.labelled else f"No labels: {NO_LABELS}."
         legend = ipywidgets.HTML(f'<div class="legend">{meanings}</div>')
-        named = {
-            "back": self.back,
-            "forward": self.forward,
-            "save": self.save,
-            "export": self.export,
-        }
-        buttons = row("buttons", *(part(name, button) for name, button in named.items()))
+        named = ("back", "forward", "save", "export")
+        buttons = row("buttons", *(part(name, getattr(self, name)) for name in named))
         about = column("about", self.facts, self.message)
         header = row("header", part("query", self._query), about, buttons)
         controls = [part(name.replace("_", "-"), one) for name, one in self.controls.items()]
@@ -170,11 +168,9 @@ class QueryBrowser(NotebookWidget):
         )
 
     def _explanation_row(self) -> ipywidgets.Widget:
-        note, buttons = "What makes the two alike: an occlusion map", [self.compare, self.explain]
-        if not self.state.has_network:
-            note, buttons = NO_NETWORK, [self.compare]
+        note = "What makes the two alike: an occlusion map"
         title = ipywidgets.HTML(heading("The query and its answer at a rank", note))
-        controls = row("explain-controls", self.rank, *buttons)
+        controls = row("explain-controls", self.rank, self.compare, self.explain)
         return column("explain-box", title, controls, self.explanation)
 
     def _draw(self) -> None:
@@ -227,8 +223,8 @@ class QueryBrowser(NotebookWidget):
         self.explanation.value = f'<img src="data:image/png;base64,{source}" alt="{what}">'
         self.say("")
 
-    def _look_up(self, picture: Picture) -> None:
-        self.state.look_up(picture)
+    def _do(self, action: Callable[..., None], *arguments: Any) -> None:
+        action(*arguments)
         self._draw()
 
     def _point_out(self, key: str) -> None:
@@ -245,18 +241,6 @@ class QueryBrowser(NotebookWidget):
             self.say(f"No junk down to rank {result.options.top_k}." if nothing else "")
         finally:  # also after a failure: back where the state is
             self._draw()
-
-    def _go_back(self) -> None:
-        self.state.back()
-        self._draw()
-
-    def _go_forward(self) -> None:
-        self.state.forward()
-        self._draw()
-
-    def _upload(self, data: bytes, name: str) -> None:
-        self.state.upload(data, name)
-        self._draw()
 
     def _refuse(self, name: str, size: int) -> None:
         raise ValueError(

@@ -47,7 +47,7 @@ class QueryList:
 
     def _make_filters(self) -> None:
         retrieval, table = self._state.retrieval, self._state.retrieval.query
-        layout = ipywidgets.Layout(min_width="0", width="auto", flex="1 1 0%")
+        look = {"layout": ipywidgets.Layout(min_width="0", width="auto", flex="1 1 0%")}
         cameras = [
             (f"camera {retrieval.camera(camid)}", camid)
             for camid in np.unique(table.camids).tolist()
@@ -56,22 +56,14 @@ class QueryList:
         orders, cameras = get_args(QueryOrder), [("all cameras", _ALL), *cameras]
         if not retrieval.labelled:
             orders = "as in the set", "random"
-        self.order = ipywidgets.Dropdown(options=orders, value="as in the set", layout=layout)
-        self.only = ipywidgets.Dropdown(options=get_args(QueryFilter), layout=layout)
-        self.camera = ipywidgets.Dropdown(options=cameras, layout=layout)
+        self.order = ipywidgets.Dropdown(options=orders, value="as in the set", **look)
+        self.only = ipywidgets.Dropdown(options=get_args(QueryFilter), **look)
+        self.camera = ipywidgets.Dropdown(options=cameras, **look)
         self.person = ipywidgets.Combobox(
-            options=list(self._pids),
-            placeholder="all people",
-            continuous_update=False,
-            layout=layout,
+            options=list(self._pids), placeholder="all people", continuous_update=False, **look
         )
-        tooltips = {
-            "order": "order of the queries",
-            "only": "which queries",
-            "camera": "camera",
-            "person": "person",
-        }
-        for name, tooltip in tooltips.items():
+        tooltips = "order of the queries", "which queries", "camera", "person"
+        for name, tooltip in zip(("order", "only", "camera", "person"), tooltips, strict=True):
             control = part(name, getattr(self, name))
             control.tooltip = tooltip
             control.observe(self._owner.guarded(lambda _: self._sort()), "value")

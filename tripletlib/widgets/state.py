@@ -26,7 +26,7 @@ from tripletlib.evaluation import (
 )
 from tripletlib.experiments import Retrieval
 from tripletlib.occlusion import occlusion_map
-from tripletlib.reranking import NeighbourIndex, k_reciprocal
+from tripletlib.reranking import RERANKING, NeighbourIndex, k_reciprocal
 from tripletlib.runtime import AnyPath, atomic_write
 
 Kind = Literal["query", "gallery", "upload"]  # the last are the reader's own
@@ -48,12 +48,6 @@ NO_LABELS = (
 )
 
 
-NO_NETWORK = (
-    "Here are only embeddings and no network, so no picture can be embedded with a part covered: "
-    "where the network looks, nobody can say."
-)
-
-
 @dataclass(frozen=True)
 class Picture:
     """A picture that can be looked up."""
@@ -68,9 +62,9 @@ class Options:
 
     top_k: int = 20  # ranks shown
     rerank: bool = False
-    k1: int = 20  # neighbours that count as reciprocal, see `tripletlib.reranking`
-    k2: int = 6  # neighbours in the query expansion
-    lambda_value: float = 0.3  # weight of the original distance, from 0 to 1
+    k1: int = RERANKING[0]  # neighbours that count as reciprocal, see `tripletlib.reranking`
+    k2: int = RERANKING[1]  # neighbours in the query expansion
+    lambda_value: float = RERANKING[2]  # weight of the original distance, from 0 to 1
     show_junk: bool = False
     compare: bool = True  # whether the list before re-ranking is shown beside the one after
 
@@ -277,11 +271,7 @@ class BrowserState:
 
     def image(self, picture: Picture) -> np.ndarray:
         """The picture, uint8 `[3, H, W]`."""
-        if picture.kind == "upload":
-            return self.uploads[picture.index].image
-        query = picture.kind == "query"
-        images = self.retrieval.query_images if query else self.retrieval.gallery_images
-        return images[picture.index]
+        return self._of(picture, "image")
 
     def embedding(self, picture: Picture) -> np.ndarray:
         """The picture's embedding, float32 `[D]`."""
@@ -290,28 +280,19 @@ class BrowserState:
         return self._table(picture).embeddings[picture.index]
 
     def input(self, picture: Picture) -> np.ndarray:
-        """The picture as the network takes it, uint8 `[3, H, W]`; see `has_network`."""
-        if picture.kind == "upload":
-            return self.uploads[picture.index].input
-        query = picture.kind == "query"
-        inputs = self.retrieval.query_inputs if query else self.retrieval.gallery_inputs
-        if inputs is None:
-            raise ValueError(NO_NETWORK)
-        return inputs[picture.index]
+        """The picture as the network takes it, uint8 `[3, H, W]`."""
+        return self._of(picture, "input")
 
-    @property
-    def has_network(self) -> bool:
-        """Whether changed pictures can be embedded, or there are only embeddings."""
-        return self.retrieval.embed_randomised is not None
+    def _of(self, picture: Picture, name: str) -> np.ndarray:
+        if picture.kind == "upload":
+            return getattr(self.uploads[picture.index], name)
+        return getattr(self.retrieval, f"{picture.kind}_{name}s")[picture.index]
 
     def explain(self, answer: Picture) -> dict[str, list[np.ndarray]]:
         """Occlusion maps, `[H, W]`, of what is looked up and of an answer, see `occlusion_map`.
 
-        By the `"trained network"`, and by one with `"random weights"` to be held against. A
-        ValueError without a network.
+        By the `"trained network"`, and by one with `"random weights"` to be held against.
         """
-        if self.retrieval.embed_randomised is None:
-            raise ValueError(NO_NETWORK)
         pair = [self.input(picture) for picture in (self.result.query, answer)]
         networks = {
             "trained network": self.retrieval.embed,
