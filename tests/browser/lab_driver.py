@@ -239,3 +239,16 @@ class LabPage:
         assert self.page.evaluate("window.tripletlibFinished") is True, self.page.evaluate(
             "window.tripletlibFinished"
         )
+
+
+def middle(element):
+    box = element.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page, by, within="body"):
+    x, y = middle(page.locator(f"{within} .playground-point path").last)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by[0], y + by[1], steps=5)
+    page.mouse.up()

@@ -1,10 +1,10 @@
-"""The playground in a real browser: computed by the page, with a kernel and without."""
+"""The playground in a real browser: computed by the page, without a kernel."""
 
 import nbformat
 import numpy as np
 import pytest
 import torch
-from lab_driver import new_page
+from lab_driver import drag, middle, new_page
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
@@ -13,18 +13,7 @@ from tripletlib.widgets import Playground, example_scene
 from tripletlib.widgets.pictures import page_file
 from tripletlib.widgets.scene import LEARNING_RATE
 
-WITH_KERNEL = """from IPython.display import display
-from ipywidgets import Label
-from tripletlib.widgets import Playground, scene_loss
-playground, label = Playground(), Label()
-label.add_class("from-python")
-playground.observe(lambda _: setattr(label, "value", f"{scene_loss(playground.scene).loss:.3f}"))
-display(label)
-playground"""
-
-LIVE = ".tripletlib-widget"  # and not the hidden copy for the saved page
 POINT = ".playground-point path"
-KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
 AT_THE_START = "batch hard: loss 1.727 · active 100%"
 
 
@@ -169,35 +158,6 @@ def test_points_are_moved_and_chosen_by_keys(exported):
     expect(text).to_contain_text("A1: loss")
 
 
-def test_it_answers_while_the_kernel_is_busy_and_python_learns_of_it_later(run_cell):
-    lab = run_cell(WITH_KERNEL)
-    lab.page.evaluate(f"{KERNEL}.requestExecute({{code: 'import time; time.sleep(600)'}}) && null")
-    lab.page.wait_for_function(f"{KERNEL}.status === 'busy'")
-    text = lab.page.locator(f"{LIVE} .playground-text")
-    lab.screenshot("start", lab.page.locator(LIVE))
-    drag(lab.page, by=(-60, 40), within=LIVE)
-    expect(text).not_to_contain_text(AT_THE_START)
-    loss = text.inner_text().split()[3]
-    lab.screenshot("dragged", lab.page.locator(LIVE))
-    assert lab.page.evaluate(f"{KERNEL}.status") == "busy"
-    lab.page.evaluate(f"{KERNEL}.interrupt()")
-    expect(lab.page.locator(".from-python")).to_have_text(loss)
-    assert lab.page.evaluate("window.kernelErrors.splice(0)") == [""]  # KeyboardInterrupt
-
-
-def middle(element):
-    box = element.bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
 def right_edge(element):
     box = element.bounding_box()
     return box["x"] + box["width"]
-
-
-def drag(page, by, within="body"):
-    x, y = middle(page.locator(f"{within} {POINT}").last)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + by[0], y + by[1], steps=5)
-    page.mouse.up()
