@@ -16,9 +16,9 @@ from pathlib import Path
 sys.path.extend([str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "browser")])
 
 from bench_browser import SIZES
-from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server
+from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server, patient_page
 from playwright.sync_api import Page, sync_playwright
-from small_cells import PLAYGROUND, write_cell
+from small_cells import PLAYGROUND, write_cells
 
 from tripletlib.runtime.paths import runs_root
 
@@ -83,17 +83,17 @@ def measure(folder: Path) -> dict[str, list[float]]:
     arguments = {"executable_path": find_chromium(), "args": CHROMIUM_ARGUMENTS}
     with lab_server(folder) as lab, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**arguments)
-        page = LabPage(browser, folder, width=1366, height=768)
-        write_cell(BROWSER, folder / "notebooks" / "browser.ipynb")
-        page.open(*lab, "browser.ipynb")
+        page = LabPage(patient_page(browser, viewport={"width": 1366, "height": 768}), folder)
+        write_cells(lab.notebooks / "browser.ipynb", BROWSER)
+        page.open(lab, "browser.ipynb")
         page.run_all()
         page.page.locator(".browser-results .picture-card").first.wait_for()
         results = {"click": clicks(page.page)}
         page.page.locator(".browser-rerank input").check()
         page.page.locator(".browser-results .picture-group").nth(1).wait_for()
         results["click, re-ranked"] = clicks(page.page)
-        write_cell(PLAYGROUND, folder / "notebooks" / "playground.ipynb")
-        page.open(*lab, "playground.ipynb")
+        write_cells(lab.notebooks / "playground.ipynb", PLAYGROUND)
+        page.open(lab, "playground.ipynb")
         page.run_all()
         page.page.locator(".playground-plane:visible").first.wait_for()
         results["drag in the playground"] = drags(page.page)

@@ -5,18 +5,20 @@ Every wait is for a condition, never for a time.
 
 import json
 import os
+import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.runtime.paths import REPOSITORY, runs_root
 
 CHROMIUM_ARGUMENTS = [
     "--headless",
@@ -36,6 +38,12 @@ LAB_SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
+# The query browser draws its map last; a picture takes up its room once it is loaded.
+WIDGET_IS_DRAWN = """() => {
+    const browser = document.querySelector(".tripletlib-widget.browser");
+    return !browser || browser.querySelector(".browser-map .answer")
+        && [...browser.querySelectorAll("img")].every(image => image.complete);
+}"""
 ENDED = "(the server ended)\n"
 
 expect.set_options(timeout=PATIENCE)
@@ -50,40 +58,35 @@ def find_chromium():
     return next(filter(None, map(shutil.which, names)), None)
 
 
+@dataclass
+class Lab:
+    """A running JupyterLab, which serves Notebook 7 and Voila as well."""
+
+    address: str
+    token: str
+    folder: Path
+    process: subprocess.Popen
+
+    @property
+    def notebooks(self):
+        return self.folder / "notebooks"
+
+    def link(self, notebook, front_end="doc/tree"):
+        return f"{self.address}/{front_end}/{notebook}?token={self.token}"
+
+
 @contextmanager
 def lab_server(folder):
     """Starts JupyterLab on copies of the notebooks, with runs and settings below `folder`.
 
-    Data stay where they are: drawing the pedestrians anew would take longer than all the rest.
-
-    Yields:
-        The server's address, on a free loopback port, and its token.
+    Data and the embeddings of the network that ships stay where they are: making them anew would
+    take longer than all the rest. The server takes a free port of the loopback address.
     """
-    notebooks, settings = folder / "notebooks", folder / "settings" / "@jupyterlab"
-    shutil.copytree(REPOSITORY / "notebooks", notebooks)
-    for name, values in LAB_SETTINGS.items():
-        file = settings / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values), encoding="utf-8")
+    _prepare(folder)
     token = secrets.token_hex(16)
-    options = ["--expose-app-in-browser", f"--ServerApp.root_dir={notebooks}"]
-    options += ["--ServerApp.port_retries=0", "--ip=127.0.0.1"]
-    options += ["--allow-root"] if os.geteuid() == 0 else []
-    environment = {"JUPYTER_TOKEN": token}
-    with _server("jupyterlab", options, environment, folder) as address:
-        yield address, token
-
-
-@contextmanager
-def voila_server(folder, notebook):
-    """Starts Voila on one notebook; yields the page's address."""
-    options = [str(notebook), "--Voila.ip=127.0.0.1", "--port_retries=0"]
-    with _server("voila", options, {}, folder) as address:
-        yield address
-
-
-@contextmanager
-def _server(module, options, environment, folder):
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--expose-app-in-browser"]
+    command += ["--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={folder / 'notebooks'}"]
+    command += ["--allow-root"] if os.geteuid() == 0 else []
     places = {
         "TRIPLETLIB_RUNS": "runs",
         "JUPYTER_CONFIG_DIR": "config",
@@ -91,24 +94,28 @@ def _server(module, options, environment, folder):
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    environment = environment | {name: str(folder / place) for name, place in places.items()}
-    port = free_port()
-    command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options]
+    environment = os.environ | {name: str(folder / place) for name, place in places.items()}
+    environment["JUPYTER_TOKEN"] = token
     pipes = {"stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=os.environ | environment, **pipes) as server:
+    with subprocess.Popen(command, env=environment, **pipes) as server:
         reader = LineReader(server.stderr)
         try:
-            reader.wait_for("running at")
-            yield f"http://127.0.0.1:{port}"
+            yield Lab(reader.wait_for(r"http://127\.0\.0\.1:\d+(?=/lab)"), token, folder, server)
         finally:
             server.terminate()
             reader.join()  # the pipe may be closed once nobody reads it
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _prepare(folder):
+    shutil.copytree(REPOSITORY / "notebooks", folder / "notebooks")
+    for name, values in LAB_SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+    shipped = runs_root() / "shipped"
+    shipped.mkdir(parents=True, exist_ok=True)
+    (folder / "runs").mkdir()
+    (folder / "runs" / "shipped").symlink_to(shipped)
 
 
 class LineReader(threading.Thread):
@@ -116,7 +123,7 @@ class LineReader(threading.Thread):
 
     def __init__(self, stream):
         super().__init__(daemon=True)
-        self._stream, self._last, self._news = stream, deque(maxlen=20), threading.Condition()
+        self._stream, self._last, self._news = stream, deque(maxlen=100), threading.Condition()
         self.start()
 
     def run(self):
@@ -129,16 +136,21 @@ class LineReader(threading.Thread):
             self._last.append(line)
             self._news.notify_all()
 
-    def wait_for(self, wanted):
-        def is_there():
-            return any(wanted in line or line == ENDED for line in self._last)
+    def wait_for(self, pattern):
+        """The first text that fits a regular expression."""
+
+        def found():
+            return re.search(pattern, "".join(self._last))
 
         with self._news:
-            if not self._news.wait_for(is_there, START) or ENDED in self._last:
-                raise RuntimeError(f"no {wanted!r} within {START} s:\n{''.join(self._last)}")
+            self._news.wait_for(lambda: found() or ENDED in self._last, START)
+            match = found()
+        if not match:
+            raise RuntimeError(f"no {pattern!r} within {START} s:\n{''.join(self._last)}")
+        return match[0]
 
 
-def new_page(browser, **options):
+def patient_page(browser, **options):
     """A page that waits as long as a very busy machine needs."""
     page = browser.new_page(**options)
     page.set_default_timeout(PATIENCE)
@@ -146,27 +158,29 @@ def new_page(browser, **options):
 
 
 class LabPage:
-    """A notebook in a JupyterLab page.
+    """A notebook in a page of JupyterLab or Notebook 7.
 
     Attributes:
         page: Playwright's page.
-        problems: what the browser's console reported as errors.
+        file: the notebook.
+        screenshots: the folder for pictures of the page.
     """
 
-    def __init__(self, browser, screenshots, width=1400, height=1000):
-        self.page = new_page(browser, viewport={"width": width, "height": height})
-        self.problems = []
+    def __init__(self, page, screenshots):
+        self.page, self.file, self.screenshots = page, None, screenshots
+        self.problems = []  # what the browser's console reported as errors
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
-        self._screenshots, self._taken = screenshots, 0
+        self._taken = 0
 
     def _note(self, message):
         if message.type == "error":
             self.problems.append(f"console: {message.text} ({message.location.get('url')})")
 
-    def open(self, address, token, notebook):
+    def open(self, lab, notebook, front_end="doc/tree"):
         """Opens a notebook alone in the window and waits for its kernel."""
-        self.page.goto(f"{address}/doc/tree/{notebook}?token={token}")
+        self.file = lab.notebooks / notebook
+        self.page.goto(lab.link(notebook, front_end))
         self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext")
         self._finish("""async () => {
             const panel = window.jupyterapp.shell.currentWidget;
@@ -189,6 +203,16 @@ class LabPage:
         """Runs all cells."""
         self._command("notebook:run-all-cells", patience)
 
+    def run_cell(self, source):
+        """Runs a cell in place of the notebook's only one."""
+        self._command("notebook:clear-all-cell-outputs")
+        self.page.evaluate(
+            """source => window.jupyterapp.shell.currentWidget.content.widgets[0]
+                .model.sharedModel.setSource(source)""",
+            source,
+        )
+        self.run_all()
+
     def run_up_to(self, source, patience=PATIENCE):
         """Runs the cells down to the one that begins with `source`."""
         self.page.evaluate(
@@ -204,7 +228,7 @@ class LabPage:
 
     def save(self):
         """Saves the notebook."""
-        self._command("docmanager:save", PATIENCE)
+        self._command("docmanager:save")
 
     def choose_theme(self, name):
         """Switches the theme and waits until it is seen."""
@@ -214,17 +238,25 @@ class LabPage:
         self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
         expect(self.page.locator(".jp-splash, #jupyterlab-splash")).to_have_count(0)
 
-    def errors(self):
-        """What went wrong so far, in the browser, in callbacks or in cells."""
-        return [*self.problems, *self.page.evaluate("window.kernelErrors")]
+    def take_errors(self):
+        """What went wrong since it was asked last, in the browser, in callbacks or in cells."""
+        found = [*self.problems, *self.page.evaluate("window.kernelErrors?.splice(0) ?? []")]
+        self.problems.clear()
+        return found
+
+    def shut_down(self):
+        """Ends the kernel, which would keep its memory as long as the server runs."""
+        self._finish(
+            "async () => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()"
+        )
 
     def screenshot(self, name, element=None):
         """Keeps a picture of the page, or of one element, for a person to look at."""
         self._taken += 1
-        file = self._screenshots / f"{self._taken:02d}_{name}.png"
+        file = self.screenshots / f"{self._taken:02d}_{name}.png"
         (element or self.page).screenshot(path=file)
 
-    def _command(self, name, patience):
+    def _command(self, name, patience=PATIENCE):
         self._finish(f"() => window.jupyterapp.commands.execute('{name}')", patience)
 
     def _finish(self, action, patience=PATIENCE):

@@ -1,4 +1,4 @@
-"""One widget in one cell, for tests that need no whole notebook."""
+"""Widgets in cells of their own, for tests that need no whole notebook."""
 
 import nbformat
 
@@ -15,8 +15,8 @@ browser"""
 PHOTOS = QUERY_BROWSER.replace('progress="off")', 'progress="off").without_labels()')
 
 
-def write_cell(source, file):
-    """Writes a notebook with one cell."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+def write_cells(file, *sources):
+    """Writes a notebook."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in sources])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, file)

@@ -1,6 +1,6 @@
 """Both widgets with a kernel: in JupyterLab, in Notebook 7 and in Voila.
 
-All lie in one file, so that one process runs them with one JupyterLab, one page and one kernel.
+All lie in one file, so that one process runs them, most of them in one page and one kernel.
 """
 
 import re
@@ -9,9 +9,9 @@ import shutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from contrast import MEASURE
-from lab_driver import drag, new_page, voila_server
+from lab_driver import WIDGET_IS_DRAWN, LabPage, drag
 from playwright.sync_api import expect
-from small_cells import PHOTOS, PLAYGROUND, QUERY_BROWSER, write_cell
+from small_cells import PHOTOS, PLAYGROUND, QUERY_BROWSER, write_cells
 
 TEXT, MARK = 4.5, 3  # WCAG 2.1, levels 1.4.3 and 1.4.11
 LARGE = QUERY_BROWSER.replace(
@@ -87,8 +87,9 @@ def test_controls_have_names_and_a_new_query_is_announced(run_cell):
     expect(announced).to_contain_text("Query 3")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+# The theme stays until it is changed, so the usual one comes last.
 @pytest.mark.parametrize("source", [PLAYGROUND, QUERY_BROWSER], ids=("playground", "browser"))
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
 def test_text_and_marks_stand_out(run_cell, source, theme):
     lab = run_cell(source)
     lab.choose_theme(theme)
@@ -120,6 +121,7 @@ def test_re_ranking_answers_while_k1_is_dragged(run_cell):
     page.locator(".browser-rerank input").check()
     title = page.locator(".browser-results .picture-title").nth(1)
     expect(title).to_contain_text("k1 20,")
+    expect(page.locator(".browser-k1 [disabled]")).to_have_count(0)  # which comes after the titles
     box = page.locator(".browser-k1 .noUi-handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -183,9 +185,8 @@ def test_query_and_first_row_of_answers_are_seen_at_once(run_cell, width, height
     browser, first = lab.page.locator(".browser"), lab.page.locator('[data-key^="gallery"]').first
     expect(first).to_be_visible()
     browser.evaluate(TO_THE_TOP)
-    lab.screenshot(f"{width}", None)
-    query = lab.page.locator(".browser-query img")
-    assert in_sight(query)
+    lab.screenshot(f"{width}")
+    assert in_sight(lab.page.locator(".browser-query img"))
     assert in_sight(first)
     outside = browser.evaluate("""root => [...root.querySelectorAll("button, input, img, select")]
         .filter(part => part.getBoundingClientRect().right >
@@ -199,6 +200,7 @@ def test_a_query_chosen_far_below_is_in_sight(run_cell):
     gallery_map.scroll_into_view_if_needed()
     gallery_map.locator(".answer").first.click(force=True)
     expect(lab.page.locator(".browser-facts")).to_contain_text("Gallery picture")
+    lab.page.wait_for_function(WIDGET_IS_DRAWN)
     lab.screenshot("chosen_in_the_map")
     assert in_sight(lab.page.locator(".browser-query img"))
     assert in_sight(lab.page.locator(".browser-facts h2"))
@@ -206,8 +208,9 @@ def test_a_query_chosen_far_below_is_in_sight(run_cell):
 
 def test_it_answers_while_the_kernel_is_busy_and_python_learns_of_it_later(run_cell):
     lab = run_cell(WITH_KERNEL)
-    lab.page.evaluate(f"{KERNEL}.requestExecute({{code: 'import time; time.sleep(600)'}}) && null")
-    lab.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+    sleep = "label.value = 'asleep'; import time; time.sleep(600)"
+    lab.page.evaluate(f"code => {KERNEL}.requestExecute({{code}}) && null", sleep)
+    expect(lab.page.locator(".from-python")).to_have_text("asleep")
     text = lab.page.locator(f"{LIVE} .playground-text")
     lab.screenshot("start", lab.page.locator(LIVE))
     drag(lab.page, by=(-60, 40), within=LIVE)
@@ -228,47 +231,33 @@ def take_a_step(page):
     expect(text).not_to_contain_text("loss 1.727")
 
 
-def test_voila_shows_the_widgets(chromium, tmp_path):
-    for source, act in ((PLAYGROUND, take_a_step), (QUERY_BROWSER, look_somebody_up)):
-        write_cell(source, tmp_path / "page.ipynb")
-        with voila_server(tmp_path, tmp_path / "page.ipynb") as address:
-            page = new_page(chromium)
-            page.goto(address)
-            act(page)
-            page.close()
-
-
-def look_somebody_up(page):
+def test_voila_shows_the_widgets(new_page, lab):
+    write_cells(lab.notebooks / "voila.ipynb", PLAYGROUND, QUERY_BROWSER)
+    page = new_page()
+    page.goto(lab.link("voila.ipynb", "voila/render"))
+    take_a_step(page)
     page.locator(".browser-queries .picture-card").nth(2).click()
     expect(page.locator(".browser-facts")).to_contain_text("Query 2")
 
 
-def test_a_saved_notebook_keeps_the_playground(chromium, run_cell, lab, lab_folder):
+def test_a_saved_notebook_keeps_the_playground(new_page, run_cell, lab, screenshots):
     live = run_cell(PLAYGROUND)
     expect(live.page.locator(".tripletlib-saved")).to_be_hidden()
     live.save()
-    notebooks = lab_folder / "notebooks"
-    shutil.copy(notebooks / "one_cell.ipynb", notebooks / "saved.ipynb")  # no kernel knows this one
-    address, token = lab
-    page = new_page(chromium)
-    page.goto(f"{address}/doc/tree/saved.ipynb?token={token}")
-    saved = page.locator(".tripletlib-saved")
+    shutil.copy(live.file, lab.notebooks / "saved.ipynb")  # no kernel knows this one
+    page = LabPage(new_page(), screenshots)
+    page.open(lab, "saved.ipynb")
+    complaint = page.page.get_by_text("Error displaying widget")
+    expect(complaint).to_be_attached()
+    expect(complaint).to_be_hidden()
+    saved = page.page.locator(".tripletlib-saved")
     expect(saved.locator(".playground-text")).to_contain_text("loss 1.727")
     saved.locator(".playground-step").click()
     expect(saved.locator(".playground-text")).to_contain_text("loss 1.248")
-    complaint = page.get_by_text("Error displaying widget")
-    expect(complaint).to_be_attached()
-    expect(complaint).to_be_hidden()
-    page.close()
 
 
-def test_notebook_7_shows_the_playground(chromium, lab, lab_folder):
-    address, token = lab
-    write_cell(PLAYGROUND, lab_folder / "notebooks" / "page.ipynb")
-    page = new_page(chromium)
-    page.goto(f"{address}/notebooks/page.ipynb?token={token}")
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    take_a_step(page)
-    page.close()
+def test_notebook_7_shows_the_playground(open_notebook, lab):
+    write_cells(lab.notebooks / "notebook_7.ipynb", PLAYGROUND)
+    page = open_notebook("notebook_7.ipynb", "notebooks")
+    page.run_all()
+    take_a_step(page.page)

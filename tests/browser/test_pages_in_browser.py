@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from lab_driver import new_page
 
 from tripletlib.publishing import find_notebooks
 from tripletlib.publishing.pages import WITHOUT, write_page
@@ -17,11 +16,11 @@ ALTS = "[...document.images].map(image => image.alt)"
 
 
 @pytest.mark.parametrize("lesson", find_notebooks(), ids=lambda path: path.stem)
-def test_a_lesson_needs_no_network_and_fits_800_pixels(lesson, chromium, tmp_path):
+def test_a_lesson_needs_no_network_and_fits_800_pixels(lesson, new_page, tmp_path):
     copy = tmp_path / lesson.name
     shutil.copy(lesson, copy)
     write_page(copy, lesson.parent)
-    page = new_page(chromium, viewport={"width": 800, "height": 900})
+    page = new_page(viewport={"width": 800, "height": 900})
     asked = []
     page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
     page.goto(copy.with_suffix(".html").as_uri(), wait_until="networkidle")
@@ -29,4 +28,3 @@ def test_a_lesson_needs_no_network_and_fits_800_pixels(lesson, chromium, tmp_pat
     assert page.evaluate(WIDE_CODE) == []
     assert not page.evaluate(WIDE_PAGE)
     assert not {"", WITHOUT} & set(page.evaluate(ALTS))
-    page.close()

@@ -4,7 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from lab_driver import drag, middle, new_page
+from lab_driver import drag, middle
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
@@ -17,20 +17,24 @@ POINT = ".playground-point path"
 AT_THE_START = "batch hard: loss 1.727 · active 100%"
 
 
-@pytest.fixture
-def exported(chromium, tmp_path):
-    """The playground in a notebook that was run headless and exported, opened from its file."""
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """The playground in a notebook that was run headless and exported."""
     output = nbformat.v4.new_output("execute_result", Playground()._repr_mimebundle_())
     cell = nbformat.v4.new_code_cell("Playground()", outputs=[output], execution_count=1)
     html, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
-    (tmp_path / "page.html").write_text(html, encoding="utf-8")
-    context = chromium.new_context(offline=True, viewport={"width": 1030, "height": 768})
-    page = new_page(context)
+    file = tmp_path_factory.mktemp("export") / "page.html"
+    file.write_text(html, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def exported(new_page, export):
+    page = new_page(offline=True, viewport={"width": 1030, "height": 768})
     problems = []
     page.on("pageerror", lambda error: problems.append(error))
-    page.goto((tmp_path / "page.html").as_uri(), wait_until="domcontentloaded")
+    page.goto(export.as_uri(), wait_until="domcontentloaded")
     yield page
-    context.close()
     assert not problems
 
 
@@ -62,16 +66,17 @@ IN_THE_PAGE = """scenes => scenes.map(scene => {
 })"""
 
 
-def test_the_page_computes_what_the_kernels_compute(chromium):
-    page = new_page(chromium)
-    page.add_script_tag(content=page_file("triplets.js"))
+def test_the_page_computes_what_the_kernels_compute(new_page, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(f"<script>{page_file('triplets.js')}</script>", encoding="utf-8")
+    page = new_page()
+    page.goto(file.as_uri())
     scenes = [random_scene(seed) for seed in range(200)]
     for scene, found in zip(scenes, page.evaluate(IN_THE_PAGE, scenes), strict=True):
         expected = by_kernels(scene)
         assert found["choices"] == expected["choices"]
         for name in ("hard", "all"):
             np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
-    page.close()
 
 
 def test_without_a_kernel_points_are_dragged_and_steps_taken(exported):

@@ -63,8 +63,13 @@ class Widget:
     def cards(self, group=0):
         return self.results.nth(group).locator(".picture-card")
 
-    def expect_answers(self, answers, group=0):
+    def expect_answers(self, library, kind, index, k1=None):
         """The list on the page is the library's: pictures in order, verdicts, AP."""
+        # The way is drawn after the answers: once it shows the picture, they are no longer of
+        # another one.
+        here = self.part("way").locator("[aria-current]").first
+        expect(here).to_have_attribute("data-key", f"{kind}:{index}")
+        answers, group = library.answers(kind, index, k1), 0 if k1 is None else 1
         places = answers.top(TOP, with_junk=False)
         cards = self.cards(group)
         # Neighbours at (nearly) equal distance may change places, so the first and the set count.
@@ -86,14 +91,14 @@ class Widget:
 
 
 @pytest.fixture
-def photos(tmp_path, lab_folder):
+def photos(tmp_path, lab):
     """A flat folder of 30 photos of one colour each, which notebook 05 is told to search in."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(30):
         colour = f"hsl({12 * number}, 60%, 50%)"
         Image.new("RGB", (60, 130), colour).save(folder / f"holiday {number:02d}.jpg")
-    path = lab_folder / "notebooks" / "05_query_browser.ipynb"
+    path = lab.notebooks / "05_query_browser.ipynb"
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     assert "pictures_root = None" in cell.source
@@ -103,17 +108,17 @@ def photos(tmp_path, lab_folder):
 
 @pytest.fixture
 def widget(open_notebook, photos):
-    lab = open_notebook("05_query_browser.ipynb")
-    lab.run_all(RUN_ALL)
-    widget = Widget(lab.page)
+    page = open_notebook("05_query_browser.ipynb")
+    page.run_up_to("if pictures_root is None", RUN_ALL)
+    widget = Widget(page.page)
     widget.root.scroll_into_view_if_needed()
-    widget.screenshot = lab.screenshot
+    widget.screenshot = page.screenshot
     expect(widget.cards()).to_have_count(TOP)
     return widget
 
 
-def test_a_session_with_the_query_browser(widget, library, tmp_path, lab_folder):
-    widget.expect_answers(library.answers("query", 0))
+def test_a_session_with_the_query_browser(widget, library, tmp_path, lab):
+    widget.expect_answers(library, "query", 0)
     widget.screenshot("opened")
 
     sort_and_choose_a_query(widget, library)
@@ -121,7 +126,7 @@ def test_a_session_with_the_query_browser(widget, library, tmp_path, lab_folder)
     rerank_and_change_k1(widget, library)
     hand_in_pictures(widget, tmp_path)
     choose_in_the_map(widget)
-    save(widget, lab_folder)
+    save(widget, lab.folder)
     narrow_window(widget)
     search_in_photos_without_labels(widget)
 
@@ -140,7 +145,7 @@ def sort_and_choose_a_query(widget, library):
     )
     answers = library.answers(kind, int(index))
     expect(widget.part("facts")).to_contain_text(f"{answers.average_precision:.1%}")
-    widget.expect_answers(answers)
+    widget.expect_answers(library, kind, int(index))
     widget.screenshot("query_chosen")
     widget.query = int(index)
 
@@ -159,7 +164,7 @@ def walk_with_the_keyboard_and_go_back(widget, library):
     index = int(key.split(":")[1])
     expect(widget.part("facts")).to_contain_text(f"Gallery picture {index} ")
     expect(widget.part("results").locator(f'[data-key="{key}"]')).to_have_count(0)
-    widget.expect_answers(library.answers("gallery", index))
+    widget.expect_answers(library, "gallery", index)
     widget.screenshot("walked")
     widget.cards().nth(1).click()
     expect(widget.part("back")).to_contain_text("back (3)")
@@ -167,23 +172,24 @@ def walk_with_the_keyboard_and_go_back(widget, library):
     expect(widget.part("facts")).to_contain_text(f"Gallery picture {index} ")
     widget.part("back").click()
     expect(widget.part("facts")).to_contain_text(f"Query {widget.query} ")
-    widget.expect_answers(library.answers("query", widget.query))
+    widget.expect_answers(library, "query", widget.query)
 
 
 def rerank_and_change_k1(widget, library):
     widget.part("rerank").locator("input").check()
     expect(widget.results).to_have_count(2)
-    widget.expect_answers(library.answers("query", widget.query), group=0)
-    widget.expect_answers(library.answers("query", widget.query, k1=20), group=1)
+    widget.expect_answers(library, "query", widget.query)
+    widget.expect_answers(library, "query", widget.query, k1=20)
     expect(widget.cards(1).first).to_contain_text(re.compile("[▲▼=]"))
     widget.screenshot("reranked")
+    expect(widget.part("k1").locator("[disabled]")).to_have_count(0)  # which comes last
     number = widget.part("k1").locator(".widget-readout")
     number.click()
     widget.page.keyboard.press("Control+a")
     widget.page.keyboard.type("8")
     widget.page.keyboard.press("Enter")
     expect(widget.results.nth(1)).to_contain_text("k1 8")
-    widget.expect_answers(library.answers("query", widget.query, k1=8), group=1)
+    widget.expect_answers(library, "query", widget.query, k1=8)
     widget.screenshot("k1_is_8")
     widget.part("show-junk").locator("input").check()
     expect(widget.part("results").locator(".verdict-junk").first).to_be_visible()
@@ -233,12 +239,12 @@ def choose_in_the_map(widget):
     widget.screenshot("map_chosen")
 
 
-def save(widget, lab_folder):
+def save(widget, folder):
     for name, ending in (("save", "png"), ("export", "csv")):
         widget.part(name).click()
         expect(widget.message.get_by_role("status")).to_contain_text(f".{ending}")
         path = widget.message.inner_text().removeprefix("Saved ").partition(" · ")[0]
-        file = lab_folder / "runs" / "05_query_browser" / path.rsplit("/", 1)[1]
+        file = folder / "runs" / "05_query_browser" / path.rsplit("/", 1)[1]
         assert path == str(file)
         with widget.page.expect_download() as download:
             widget.message.get_by_role("link", name="download").click()
@@ -260,6 +266,9 @@ def save(widget, lab_folder):
 def narrow_window(widget):
     widget.page.set_viewport_size({"width": 900, "height": 1000})
     widget.root.scroll_into_view_if_needed()
+    widget.page.wait_for_function(
+        "root => root.getBoundingClientRect().right <= innerWidth", arg=widget.root.element_handle()
+    )
     edges = widget.root.evaluate("""root => {
         const right = root.getBoundingClientRect().right;
         return [...root.querySelectorAll(".browser-results .picture-card, .browser-controls")]

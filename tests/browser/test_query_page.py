@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from lab_driver import new_page
 from playwright.sync_api import expect
 from toy_retrieval import make_retrieval
 
@@ -20,16 +19,21 @@ def retrieval():
     return replace(toy, name=NAME, identity_names={1: NAME})
 
 
+@pytest.fixture(scope="module")
+def file(retrieval, tmp_path_factory):
+    file = tmp_path_factory.mktemp("query_page") / "page.html"
+    write_query_page(retrieval, file, progress="off")
+    return file
+
+
 @pytest.fixture
-def page(chromium, retrieval, tmp_path):
-    write_query_page(retrieval, tmp_path / "page.html", progress="off")
-    page = new_page(chromium, viewport={"width": 1366, "height": 768})
+def page(new_page, file):
+    page = new_page(viewport={"width": 1366, "height": 768})
     asked, problems = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto((tmp_path / "page.html").as_uri())
+    page.goto(file.as_uri())
     yield page
-    page.close()
     assert not problems
     assert {address.partition(":")[0] for address in asked} <= {"file", "data"}
 

@@ -1,7 +1,6 @@
 """The site from its folder: no page asks another host, no link leads nowhere, the search finds."""
 
 import pytest
-from lab_driver import new_page
 from playwright.sync_api import expect
 
 from tripletlib.publishing import site
@@ -21,11 +20,9 @@ def built(tmp_path_factory):
         return folder, site.build_site(folder)
 
 
-@pytest.fixture(scope="module")
-def page(chromium):
-    page = new_page(chromium)
-    yield page
-    page.close()
+@pytest.fixture
+def page(new_page):
+    return new_page()
 
 
 def test_every_page_is_built_without_a_warning(built):
@@ -41,14 +38,15 @@ def test_no_page_asks_another_host_or_fails(built, page):
     asked, problems = set(), []
     page.on("request", lambda request: asked.add(request.url.partition(":")[0]))
     page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
-    page.on("requestfailed", lambda request: problems.append(request.url))
+    page.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
     pages = [file for file in sorted(built[0].rglob("*.html")) if "_static" not in file.parts]
     for file in pages:
         page.goto(file.as_uri())
         assert page.title(), file
         assert page.locator("html").get_attribute("lang") == "en" or file.name == site.QUERY_PAGE
     assert asked <= {"file", "data", "blob"}
-    assert problems == []
+    # What a page still asked for when the next one was opened is no fault of it.
+    assert [problem for problem in problems if "ERR_ABORTED" not in problem] == []
     assert len(pages) > 20
 
 
