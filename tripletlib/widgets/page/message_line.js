@@ -41,12 +41,16 @@ function render({ model, el }) {
   };
   const names = ["pointerdown", "focusin"];
   for (const event of names) document.addEventListener(event, guard, true);
-  // The rest of the widget is drawn later, and piece by piece.
-  const named = new MutationObserver(() => name(el.closest(".tripletlib-widget")));
-  const attached = new ResizeObserver(() => {
+  // The rest of the widget is drawn later, and piece by piece; this line may be gone before it is.
+  const nameAll = () => {
     const widget = el.closest(".tripletlib-widget");
+    if (widget) name(widget);
+    return widget;
+  };
+  const named = new MutationObserver(nameAll);
+  const attached = new ResizeObserver(() => {
+    const widget = nameAll();
     if (!widget) return;
-    name(widget);
     named.observe(widget, { childList: true, subtree: true });
     attached.disconnect();
   });
