@@ -94,9 +94,9 @@ def open_notebook(new_page, lab, screenshots):
     """Opens notebooks; afterwards no error may have come up in any of them."""
     pages = []
 
-    def open_one(name, front_end="doc/tree"):
+    def open_one(name):
         pages.append(LabPage(new_page(viewport=VIEWPORT), screenshots))
-        pages[-1].open(lab, name, front_end)
+        pages[-1].open(lab, name)
         return pages[-1]
 
     yield open_one
