@@ -80,12 +80,13 @@ def explained_data_writing(path: AnyPath) -> AbstractContextManager[None]:
     )
 
 
-def renew_folder(folder: Path) -> None:
+def renew_folder(folder: AnyPath) -> None:
     """Makes an empty folder for what a command writes; what it wrote there before is removed.
 
     Raises:
         FileExistsError: a folder with other files; it is left as it is.
     """
+    folder = from_repository(folder)
     mark = folder / _OURS
     if folder.exists():
         if any(folder.iterdir()) and not mark.exists():
