@@ -248,8 +248,6 @@ def train_until_stopped(folder):
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     with process_group() as group:
-        if "--until-stopped" in sys.argv:
-            train_until_stopped(where)
-        else:
-            torch.save(everything(where, group), where / f"{group.rank}.pt")
+        torch.save(everything(where, group), where / f"{group.rank}.pt")
+        train_until_stopped(where / "unwatched")  # torchrun is killed meanwhile
     end_at_once(0)

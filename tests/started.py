@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 from tripletlib.runtime import REPOSITORY
+from tripletlib.training.checkpoints import checkpoint_steps
 
 ONE_MACHINE = ("--rdzv-endpoint", "127.0.0.1:0", "--nnodes", 1, "--nproc-per-node", 2)
 
@@ -48,9 +49,17 @@ def run_to_the_end(*starting):
         return outputs
 
 
+def assert_stopped_with_a_checkpoint(folder):
+    """Each of two processes of `train_until_stopped` has left its last words and its step."""
+    messages = [(folder / f"stopped_{rank}").read_text() for rank in range(2)]
+    last = checkpoint_steps(folder / "checkpoints")[-1]
+    for message in messages:
+        assert message.startswith(f"stopped after step {last:,}, which is saved")
+
+
 def wait_for(condition, process=None):
     """Returns when the condition holds; the process must not end before."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         if process is not None and process.poll() is not None and not condition():

@@ -4,23 +4,23 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import distributed_worker as worker
+import failing_worker as failing
 import numpy as np
 import pytest
 import yaml
-from started import ONE_MACHINE, run_to_the_end, started, torchrun, wait_for
+from started import assert_stopped_with_a_checkpoint, run_to_the_end, started, torchrun, wait_for
 from tiny_experiment import TINY
 
+from tripletlib.__main__ import main
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiments import commands, experiment
 from tripletlib.experiments.experiment import Experiment
-from tripletlib.runtime import ProcessesFailed, current_processes, launch
+from tripletlib.runtime import ProcessesFailed, launch
 from tripletlib.training import History, TrainingInterrupted, load_checkpoint
 from tripletlib.training.checkpoints import checkpoint_steps
 
@@ -35,17 +35,28 @@ def roots(tmp_path_factory):
         yield root
 
 
+# The second command leaves the group of the first and joins another, then ends the process.
+TRAIN_AND_SCORE = """
+import sys
+from tripletlib.__main__ import main
+from tripletlib.experiments.commands import train
+sys.exit(train([sys.argv[1], "--embed"]) or main(["score", sys.argv[1], *sys.argv[2:]]))
+"""
+RE_RANKING = "--k1", "5", "--k2", "2"
+
+
 @pytest.fixture(scope="module")
 def two_machines(roots):
     """The command line under two torchruns that find each other, one process each."""
     values = TINY | {"run_name": "two_machines", "identities": 4}
-    file = roots / "03_two_machines.yaml"
+    file, script = roots / "03_two_machines.yaml", roots / "train_and_score.py"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    script.write_text(TRAIN_AND_SCORE, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = ["--nnodes", 2, "--nproc-per-node", 1, "--rdzv-endpoint", f"127.0.0.1:{port}"]
-    command = [*place, "-m", "tripletlib", "train", file, "--embed"]
+    command = [*place, script, file, *RE_RANKING]
     return Experiment(**values), run_to_the_end(torchrun(*command), torchrun(*command))
 
 
@@ -69,34 +80,35 @@ def test_two_machines_train_and_embed_as_one_process_does(two_machines):
         assert f"{split.name}: {len(split)} embeddings of step 6" in spoken[0]
 
 
-def test_two_processes_score_as_one_does(two_machines, roots):
-    ours = two_machines[0].replace(run_name="scored")
-    shutil.copytree(two_machines[0].folder, ours.folder)
-    file = roots / "03_scored.yaml"
-    file.write_text(yaml.safe_dump(ours.model_dump()), encoding="utf-8")
-    scores = ours.folder / "scores.csv"
-    re_ranking = ("--tta", "none", "--k1", 5, "--k2", 2)
-    command = (*ONE_MACHINE, "-m", "tripletlib", "score", file, *re_ranking)
-    (output,) = run_to_the_end(torchrun(*command))
-    at_the_door, *lines = output.splitlines()
+def test_two_machines_score_as_one_process_does(two_machines, roots):
+    ours, outputs = two_machines
+    at_the_door, *lines = "".join(outputs).splitlines()[-4:]
     assert "queries have a right answer" in at_the_door  # said by the first process alone
+    scores = ours.folder / "scores.csv"
     assert [line.split(" · ")[0] for line in lines] == ["step 6", "step 6", str(scores)]
-    together = scores.read_text(encoding="utf-8")
-    for table in (ours.folder / "embeddings").iterdir():
-        table.unlink()
-    assert commands.score([str(file), *map(str, re_ranking)]) == 0
-    assert scores.read_text(encoding="utf-8") == together  # rounded to six digits
+    alone = ours.replace(run_name="scored")
+    shutil.copytree(ours.folder, alone.folder)
+    (alone.folder / "scores.csv").unlink()
+    file = roots / "03_scored.yaml"
+    file.write_text(yaml.safe_dump(alone.model_dump()), encoding="utf-8")
+    assert commands.score([str(file), *RE_RANKING]) == 0
+    assert (alone.folder / "scores.csv").read_bytes() == scores.read_bytes()
 
 
-def test_a_file_that_one_machine_lacks_is_named_by_that_machine(tmp_path):
-    command = [sys.executable, "-m", "tripletlib", "train", str(tmp_path / "missing.yaml")]
-    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2"}
-    for rank, said in (("0", "missing.yaml"), ("1", "")):
-        environment = os.environ | place | {"LOCAL_RANK": rank}
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert process.returncode == 2
-        assert said in process.stderr
-        assert bool(process.stderr) == bool(said)
+@pytest.mark.parametrize(("rank", "said"), [("0", "missing.yaml"), ("1", "")])
+def test_a_file_that_one_machine_lacks_is_named_by_that_machine(
+    tmp_path, monkeypatch, capsys, rank, said
+):
+    ended = []
+    monkeypatch.setattr("tripletlib.runtime.end_at_once", ended.append)
+    place = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": rank}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    main(["train", str(tmp_path / "missing.yaml")])
+    assert ended == [2]
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert bool(errors) == bool(said)
 
 
 def test_a_notebook_trains_in_two_processes(two_machines, capfd):
@@ -140,44 +152,16 @@ def test_the_command_line_starts_the_processes_itself(roots, monkeypatch):
     assert (action.args, processes) == ((True,), 2)
 
 
-def fail_in(rank, how):
-    processes = current_processes()
-    print(f"process {processes.rank} of {processes.count}, ports {listening_elsewhere()}")
-    if processes.rank == rank:
-        how()
-    processes.any(False)
-
-
-def listening_elsewhere():
-    """Addresses other than loopback that this process listens on, as Linux shows them."""
-    own = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
-    lines = [
-        line.split()
-        for table in ("tcp", "tcp6")
-        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]
-    ]
-    mine = [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own]
-    return [address for address in mine if not address.startswith("0100007F:")]
-
-
-def refuse():
-    raise FileNotFoundError(2, "no such data", "somewhere")
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.parametrize(
     ("how", "raised", "message"),
     [
-        (refuse, FileNotFoundError, "no such data"),
-        (die, ProcessesFailed, "process 1 of 2 died with status -9"),
+        (failing.refuse, FileNotFoundError, "no such data"),
+        (failing.die, ProcessesFailed, "process 1 of 2 died with status -9"),
     ],
 )
 def test_what_ends_one_process_ends_all_and_is_raised_here(how, raised, message, capfd):
     with pytest.raises(raised, match=message):
-        launch(partial(fail_in, 1, how), 2)
+        launch(partial(failing.fail_in, 1, how), 2)
     output = capfd.readouterr().out
     assert "process 0 of 2" in output
     if Path("/proc/self/net/tcp").exists():
@@ -194,22 +178,9 @@ launch(partial(train_until_stopped, Path(sys.argv[1])), 2)
 """
 
 
-@pytest.mark.parametrize(
-    ("start", "number"),
-    [("launch", signal.SIGKILL), ("launch", signal.SIGTERM), ("torchrun", signal.SIGKILL)],
-)
-def test_the_death_of_the_parent_stops_the_training_with_a_checkpoint(tmp_path, start, number):
-    script = Path(worker.__file__)
-    starting = {
-        "launch": lambda: started("-c", LAUNCH, tmp_path),
-        "torchrun": lambda: torchrun(*ONE_MACHINE, script, tmp_path, "--until-stopped"),
-    }
-    with starting[start]() as parent:
+def test_the_death_of_the_parent_stops_the_training_with_a_checkpoint(tmp_path):
+    with started("-c", LAUNCH, tmp_path) as parent:
         wait_for(lambda: checkpoint_steps(tmp_path / "checkpoints"), parent)
-        parent.send_signal(number)
+        parent.kill()
         wait_for(lambda: len(list(tmp_path.glob("stopped_*"))) == 2)
-    for rank in range(2):
-        message = (tmp_path / f"stopped_{rank}").read_text()
-        assert message.startswith("stopped after step")
-    last = checkpoint_steps(tmp_path / "checkpoints")[-1]
-    assert f"step {last:,}, which is saved" in message
+    assert_stopped_with_a_checkpoint(tmp_path)

@@ -9,7 +9,7 @@ import distributed_worker as worker
 import numpy as np
 import pytest
 import torch
-from started import ONE_MACHINE, run_to_the_end, torchrun
+from started import ONE_MACHINE, assert_stopped_with_a_checkpoint, torchrun, wait_for
 
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.runtime import Processes
@@ -31,7 +31,10 @@ def two(folder, without_gpus):
     worker.train(folder=folder / "of_one", changed={"steps": worker.STEPS})
     (folder / "of_one" / "checkpoints" / "step_00000005.pt").unlink()
     script = (TESTS / "distributed_worker.py", folder)
-    output = run_to_the_end(torchrun(*ONE_MACHINE, "--max-restarts", 1, *script))[0]
+    with torchrun(*ONE_MACHINE, "--max-restarts", 1, *script) as parent:
+        wait_for(lambda: checkpoint_steps(folder / "unwatched" / "checkpoints"), parent)
+        parent.kill()
+        output, _ = parent.communicate(timeout=300)  # comes when its processes have ended, too
     first, second = (torch.load(folder / f"{n}.pt", weights_only=False) for n in range(2))
     return first, second, output
 
@@ -167,6 +170,10 @@ def test_after_a_workers_death_torchrun_goes_on_to_the_same_end(two, folder):
     assert [result["restarts"] for result in two[:2]] == ["1", "1"]
     assert_undisturbed(two, "killed")
     assert len(History.load(folder / "killed")) == worker.STEPS
+
+
+def test_torchruns_death_stops_the_training_with_a_checkpoint(two, folder):
+    assert_stopped_with_a_checkpoint(folder / "unwatched")
 
 
 def test_processes_started_again_do_not_meet_those_that_died():
