@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from importlib import import_module
 
 import numpy as np
@@ -159,16 +157,6 @@ def test_bfloat16_trains_too():
     assert history["loss"][-10:].mean() < 0.6 * history["loss"][:10].mean()
 
 
-def test_training_needs_neither_jupyter_nor_matplotlib_nor_mlxtend():
-    code = (
-        "import sys, tripletlib.training\n"
-        "print([m for m in ('IPython', 'ipykernel', 'ipywidgets', 'matplotlib', 'mlxtend',"
-        " 'sklearn', 'papermill', 'anywidget') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-
-
 class OnePoint(nn.Module):
     """A network that embeds everything in one point, as a collapsed one does."""
 
@@ -182,7 +170,7 @@ class OnePoint(nn.Module):
 
 @pytest.mark.parametrize("margin", [0.5, "soft"])
 def test_a_collapse_is_said_in_one_line(capsys, margin):
-    fit(OnePoint(), *blobs(), settings(steps=500, margin=margin), progress="off")
+    fit(OnePoint(), *blobs(), settings(steps=300, margin=margin), progress="off")
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1
     assert printed[0].startswith("step 200: the embeddings have collapsed")
