@@ -1,10 +1,7 @@
 """One parameter file means one training, from the notebook and from the command line."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +10,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from started import run_to_the_end, started
 from tiny_experiment import TINY
 
+from tripletlib.__main__ import main
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
@@ -38,15 +37,13 @@ def write(tmp_path):
     return write
 
 
-def command(file, *options):
-    return subprocess.run(
-        [sys.executable, "-m", "tripletlib", "train", str(file), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def one_thread():
+    """As many as a new process gets here: more would round sums in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -78,6 +75,7 @@ def test_the_papers_recipe():
     assert paper.learning_rate_at(20_000) == pytest.approx(1e-3 * 0.001**0.5)
 
 
+@pytest.mark.usefixtures("own_people")
 def test_damaged_pictures_are_left_out_only_if_asked_for():
     ours = Experiment(**TINY)
     data = ours.open_dataset("off")
@@ -90,21 +88,32 @@ def test_damaged_pictures_are_left_out_only_if_asked_for():
     assert list(skipping.train.skipped) == [str(damaged)]
 
 
-@pytest.mark.parametrize("changed", [{"learn_rate": 1}, {"dataset": "market1501"}])
-def test_the_command_line_says_what_is_wrong_in_one_line(write, changed):
-    done = command(write(**changed))
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: .+\n", done.stderr)
-    done = command(write().with_name("missing.yaml"))
-    assert done.returncode == 2
-    assert "missing.yaml" in done.stderr
+def test_missing_data_is_said_in_one_line(write, capsys):
+    file = write(dataset="market1501", dataset_root="nowhere")
+    assert main(["train", str(file)]) == 2
+    assert re.fullmatch(r"error: dataset_root: 'nowhere': .+\n", capsys.readouterr().err)
 
 
-def test_a_run_from_the_command_line_goes_on_and_ends_once(write):
-    ours = Experiment(**TINY)
-    done = command(write(), "--embed")
-    assert done.returncode == 0, done.stderr
-    assert "epoch 2 of 2 · step 6" in done.stdout
+# The command line, and then what it has imported
+TRAIN = """
+import sys
+from tripletlib.__main__ import main
+status = main(["train", *sys.argv[1:]])
+print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
+sys.exit(status)
+"""
+OF_JUPYTER = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_core", "matplotlib",
+              "mlxtend", "nbformat", "papermill", "sklearn", "anywidget"}  # fmt: skip
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_from_the_command_line_needs_no_jupyter_goes_on_and_ends_once(write, capsys):
+    ours, command = Experiment(**TINY), ["train", str(write()), "--embed"]
+    (printed,) = run_to_the_end(started("-c", TRAIN, *command[1:]))
+    assert "epoch 2 of 2 · step 6" in printed
+    imported = set(printed.partition("imported:")[2].split())
+    assert "torch" in imported
+    assert not imported & OF_JUPYTER
     assert checkpoint_steps(ours.folder / "checkpoints") == [4, 6]
     assert len(History.load(ours.folder)) == 6
     files = [ours.folder / "embeddings" / f"{name}.npz" for name in ("query", "gallery")]
@@ -115,21 +124,20 @@ def test_a_run_from_the_command_line_goes_on_and_ends_once(write):
     files = [file for file in ours.folder.rglob("*") if not not_compared & set(file.parts)]
     before = {file: file.read_bytes() for file in files if file.is_file()}
 
-    again = command(write(), "--embed")  # finished: no step, the same files
-    assert again.returncode == 0, again.stderr
-    assert "epoch" not in again.stdout
+    assert main(command) == 0  # finished: no step, the same files
+    assert "epoch" not in capsys.readouterr().out
     assert before == {file: file.read_bytes() for file in before}
 
     (ours.folder / "checkpoints" / "step_00000006.pt").unlink()  # stopped after step 4, as it were
-    resumed = command(write(), "--embed")
-    assert "step 6" in resumed.stdout
+    assert main(command) == 0
+    assert "step 6" in capsys.readouterr().out
     same = [file for file in before if file.suffix != ".pt"]  # zip archives differ in their padding
     assert len(same) == 4
     assert all(file.read_bytes() == before[file] for file in same)
 
-    other = command(write(margin=0.1), "--embed")
-    assert other.returncode == 2
-    assert "margin was 0.5, is 0.1" in other.stderr
+    write(margin=0.1)
+    assert main(command) == 2
+    assert "margin was 0.5, is 0.1" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -182,8 +190,8 @@ def test_a_network_that_learnt_by_cosines_is_ranked_by_them():
     assert np.abs(lengths - 1).max() > 0.01  # the plain ones have other lengths
 
 
+@pytest.mark.usefixtures("own_people")
 def test_a_table_of_other_pictures_or_labels_is_made_anew(embedded):
-    Experiment(**TINY).open_dataset("off")  # draws the people, who are then taken for one's own
     ours = Experiment(**TINY, dataset="market1501")
     model = ours.make_model()
 
@@ -270,15 +278,15 @@ def test_weights_are_for_pictures_of_their_size_and_say_if_they_know_not_of_whic
     assert "does not say on which pictures it was trained" in caplog.text
 
 
-@pytest.mark.parametrize("images", [None, 5, [36, 3], [36, 3, 32], "32 x 16"])
-def test_odd_words_about_the_pictures_are_none(images):
+def test_odd_words_about_the_pictures_are_none():
     ours = Experiment(**TINY)
     ours.train(ours.make_model(), ours.open_dataset("off").train, progress="off")
     file = checkpoint_file(ours.folder / "checkpoints", 6)
     state = torch.load(file, weights_only=True)
-    state["settings"]["data"]["images"] = images
-    torch.save(state, file)
-    assert ours.load_weights(ours.make_model()) == 6
+    for images in (None, 5, [36, 3], [36, 3, 32], "32 x 16"):
+        state["settings"]["data"]["images"] = images
+        torch.save(state, file)
+        assert ours.load_weights(ours.make_model()) == 6, images
 
 
 def test_weights_of_another_metric_are_refused_but_may_be_begun_with():
@@ -290,22 +298,6 @@ def test_weights_of_another_metric_are_refused_but_may_be_begun_with():
         other.load_weights(other.make_model())
     second = other.replace(run_name="second", start_from="tiny")
     assert len(second.train(second.make_model(), training, progress="off")) == 6
-
-
-def test_a_training_without_jupyter_needs_nothing_of_it(write):
-    code = (
-        "import sys; from tripletlib.experiments.commands import train\n"
-        f"assert train([{str(write())!r}, '--embed']) == 0\n"
-        "top = {name.partition('.')[0] for name in sys.modules}\n"
-        "heavy = {'IPython', 'ipykernel', 'ipywidgets', 'jupyter_client', 'jupyter_core', "
-        "'matplotlib', 'mlxtend', 'nbformat', 'papermill', 'sklearn', 'anywidget'}\n"
-        "print('found:', sorted(top & heavy))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
-    )
-    assert done.returncode == 0, done.stderr
-    assert "found: []" in done.stdout
 
 
 class Recording(distributed.Processes):
