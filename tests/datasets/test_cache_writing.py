@@ -90,31 +90,30 @@ def test_an_interrupt_leaves_nothing_that_looks_whole(cache, paths, moment, monk
     np.testing.assert_array_equal(load_cached(paths).images, decoded_anew(paths))
 
 
+# Two processes that are killed: one writes a cache, one the stamps of a whole one.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tripletlib.datasets.cache import load_images
-Path.{moment} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-load_images(sys.argv[2:], {size}, Path(sys.argv[1]), progress="off")
+for name, moment in ("set-train", "write_text"), ("set-query", "replace"):
+    if os.fork() == 0:
+        setattr(Path, moment, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        load_images(sys.argv[2:], {size}, Path(sys.argv[1], name), progress="off")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
-def kill_while_writing(cache, paths, moment):
-    script = KILLED.format(moment=moment, size=CACHED_SIZE)
-    command = [sys.executable, "-c", script, str(cache / "set-train"), *paths]
-    killed = subprocess.run(command, cwd=REPOSITORY, check=False)
-    assert killed.returncode == -signal.SIGKILL
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("moment", ["write_text", "replace"])
-def test_a_process_killed_while_writing_leaves_nothing_for_ever(cache, paths, moment, monkeypatch):
-    if moment == "replace":  # of the stamps, in a whole cache
-        load_cached(paths)
-        os.utime(paths[0])
-    kill_while_writing(cache, paths, moment)
-    np.testing.assert_array_equal(load_cached(paths).images, decoded_anew(paths))
-    assert [folder.name for folder in cache.iterdir()] == ["set-train"]
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_killed_while_writing_leaves_nothing_for_ever(cache, paths):
+    load_cached(paths, "set-query")
+    os.utime(paths[0])
+    command = [sys.executable, "-c", KILLED.format(size=CACHED_SIZE), str(cache), *paths]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 2
+    for name in ("set-train", "set-query"):
+        np.testing.assert_array_equal(load_cached(paths, name).images, decoded_anew(paths))
+    assert {folder.name for folder in cache.iterdir()} == {"set-train", "set-query"}
 
 
 def test_what_another_process_writes_is_left_alone(cache, paths):

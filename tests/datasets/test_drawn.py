@@ -127,7 +127,7 @@ def colour_histograms(images: np.ndarray) -> np.ndarray:
 
 def test_colours_alone_do_not_solve_it(tmp_path: Path):
     root = write_synthetic_market(
-        tmp_path / "set", identities=80, cameras=6, images_per_camera=2, progress="off"
+        tmp_path / "set", identities=48, cameras=4, images_per_camera=1, progress="off"
     )
     (_, gallery, gallery_cams), (_, query, query_cams) = (
         parse(root / "bounding_box_test"),
