@@ -3,12 +3,14 @@
 import ast
 import importlib
 import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import typing
+import zipfile
 from pathlib import Path
 
 import grimp
@@ -112,30 +114,19 @@ def test_what_is_named_slow_is_there():
         assert not test or f"def {test}(" in (REPOSITORY / file).read_text(encoding="utf-8"), named
 
 
-def test_losses_and_scores_load_neither_pictures_nor_training_nor_jupyter():
-    code = "import sys, tripletlib.evaluation, tripletlib.losses; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "tripletlib.evaluation" in loaded
-    assert not loaded & {"PIL", "pandas", "matplotlib", "IPython", "tripletlib.training"}
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A wheel of this clone, installed in a folder of its own."""
+    """A wheel of this clone, unpacked in a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+    source, target = folder / "source", folder / "installed"
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     shutil.copytree(PACKAGE, source / "tripletlib", ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
-    subprocess.run([*pip, *build, source], check=True)
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
-    target = folder / "installed"
-    install = ["install", "--no-index", "--no-deps", "--target", target]
-    subprocess.run([*pip, *install, wheel], check=True)
+    zipfile.ZipFile(wheel).extractall(target)
     return target
 
 
@@ -153,23 +144,47 @@ def test_a_wheel_holds_every_file_weights_and_javascript_included(installed):
 
 
 IMPORT_ALL = """
-import importlib, pkgutil, tripletlib
+import sys, tripletlib.checks, tripletlib.evaluation, tripletlib.losses
+print(*sorted(sys.modules))
+import importlib.metadata, pkgutil
 for module in pkgutil.walk_packages(tripletlib.__path__, "tripletlib."):
     importlib.import_module(module.name)
 from tripletlib.experiments.retrieval import load_pretrained
 print(tripletlib.__file__, type(load_pretrained()[0]).__name__)
+(script,) = importlib.metadata.entry_points(group="console_scripts", name="tripletlib")
+script.load()(["--help"])
 """
 
 
-def test_every_room_of_a_wheel_is_imported_outside_the_clone(installed, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(installed))
-    command = [sys.executable, "-c", IMPORT_ALL]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def printed(installed):
+    """What a process outside the clone prints that imports the wheel, and then calls its script."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        cwd=installed.parent,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(installed / "tripletlib" / "__init__.py"), "LuNet"]
-    script = [installed / "bin" / "tripletlib", "--help"]
-    told = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "score a trained experiment" in told
+    return done.stdout.splitlines()
+
+
+def test_losses_scores_and_checks_load_neither_pictures_nor_training_nor_jupyter(printed):
+    loaded = set(printed[0].split())
+    assert loaded >= {"tripletlib.checks", "tripletlib.evaluation"}
+    assert not loaded & {"PIL", "pandas", "matplotlib", "IPython", "tripletlib.training"}
+
+
+def test_every_room_of_a_wheel_is_imported_outside_the_clone(printed, installed):
+    assert printed[1].split() == [str(installed / "tripletlib" / "__init__.py"), "LuNet"]
+    assert "score a trained experiment" in "".join(printed[2:])
+
+
+def test_the_status_of_the_command_line_is_the_processs():
+    done = subprocess.run([sys.executable, "-m", "tripletlib"], capture_output=True, text=True)
+    assert done.returncode == 2  # no command was given
+    assert "score a trained experiment" in done.stdout
 
 
 # What opens these has found the folder already.
