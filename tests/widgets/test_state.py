@@ -239,7 +239,7 @@ def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
     assert cards.labels(Picture("query", 9)) == ("person 4", "camera 2")
     figure = draw_result(state)
     labels = [ax.get_xlabel() for part in figure.subfigs for ax in part.axes]
-    assert labels[0] == "person anna\ncam. door"
+    assert labels[0] == "person anna\ncamera door"
     shown = QueryBrowser(replace(named, identity_names={3: "<b>anna", 4: "person_a"}), tmp_path)
     for name, keys in (("<b>anna", ["query:2", "query:8"]), ("person_a", ["query:3", "query:9"])):
         shown.queries.person.value = name

@@ -56,13 +56,14 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
     figure = plt.figure(figsize=size, dpi=PICTURE_DPI)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     rows = above.subplots(len(rankings), columns + 1, squeeze=False)
-    retrieval = state.retrieval
+    retrieval, cards = state.retrieval, CardMaker(state)
+    label = "\n".join(cards.labels(result.query)) if retrieval.labelled else ""
     ranks = result.before.rank_by_index(len(retrieval.gallery))
     for row, (name, ranked) in zip(rows, rankings.items(), strict=True):
         options = result.options.show_junk, None if ranked is result.before else ranks
         image = state.image(result.query)
         draw_ranking(row, Ranking.of(retrieval, image, ranked, name, columns, *options))
-        row[0].set_xlabel(literal(_query_label(state)), fontsize=9)
+        row[0].set_xlabel(literal(label), fontsize=9)
     if has_curve:
         text, curve = below.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.3]})
         text.axis("off")
@@ -72,7 +73,7 @@ def draw_result(state: BrowserState, columns: int = 8) -> Figure:
         _draw_curves(curve, rankings)
     else:
         below.text(0.02, 0.4, textwrap.fill(no_scores(state), 11 * columns + 11), va="center")
-    title = f"{retrieval.name}\n{CardMaker(state).name(result.query)}"
+    title = f"{retrieval.name}\n{cards.name(result.query)}"
     title = title if result.after is None else f"{title}, re-ranked: {result.settings}"
     figure.suptitle(literal(title))
     return figure
@@ -115,16 +116,6 @@ def _draw_maps(part: SubFigure, pair: list[np.ndarray], changes: list[np.ndarray
     bar = part.colorbar(layer, ax=axes, shrink=0.8, ticks=[-largest, 0, largest], format="%+.2g")
     bar.ax.set_title("distance", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-
-
-def _query_label(state: BrowserState) -> str:
-    query, retrieval = state.result.query, state.retrieval
-    pid, camid = state.pid_and_camid(query)
-    if query.kind == "upload":
-        return "your picture"
-    if pid is None or camid is None:
-        return f"picture {query.index}"
-    return f"person {retrieval.person(pid)}\ncam. {retrieval.camera(camid)}"
 
 
 def _draw_curves(ax: Axes, rankings: dict[str, RankedGallery]) -> None:
