@@ -1,17 +1,31 @@
-"""Figures are drawn without a screen and closed after every test; slow tests are marked."""
+"""Figures are drawn without a screen and closed after every test; slow tests are marked.
 
+Tests that execute notebooks share one kernel, since importing PyTorch takes seconds.
+"""
+
+import asyncio
+import os
 import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import nbval.kernel
 import pytest
+from nbclient import NotebookClient
 
 mpl.use("agg")
 # Folders, files and tests that took more than half a second; `make check` leaves them out.
 SLOW = Path(__file__).with_name("slow_tests.txt")
+CLEAR = """
+import os, matplotlib.pyplot
+matplotlib.pyplot.close("all")
+os.environ["TRIPLETLIB_DATA"] = {data!r}
+%reset -f
+"""
 
 
 def pytest_collection_modifyitems(items):
@@ -54,3 +68,33 @@ def close_figures():
 @pytest.fixture
 def ax():
     return plt.figure().gca()
+
+
+@pytest.fixture(scope="session")
+def execute(tmp_path_factory):
+    """A function: notebook -> outputs of its code cells by id; each begins with no variables.
+
+    A cell that raises ends it with nbclient's error, unless its tag says that it may. `data` names
+    another data root.
+    """
+    environment = os.environ | {"TRIPLETLIB_RUNS": str(tmp_path_factory.mktemp("runs"))}
+    usual = os.environ.get("TRIPLETLIB_DATA", "")
+    manager = None
+
+    def run(notebook, data=usual):
+        nonlocal manager
+        notebook = nbformat.from_dict(notebook)
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(CLEAR.format(data=str(data))))
+        client = NotebookClient(notebook, km=manager, timeout=300, kernel_name="python3")
+        try:
+            client.execute(cleanup_kc=False, env=environment)
+        finally:
+            manager = client.km
+            client.kc.stop_channels()
+        return {c.id: c.outputs for c in notebook.cells[1:] if c.cell_type == "code"}
+
+    yield run
+    if manager is not None:
+        # In a thread: an event loop of the browser tests may be running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, manager.shutdown_kernel(now=True)).result()
