@@ -1,6 +1,5 @@
 """The machinery of the checks: time, exceptions, types and shapes, and what it leaves alone."""
 
-import subprocess
 import sys
 
 import pytest
@@ -164,12 +163,3 @@ def test_a_prediction_must_be_written_first():
             predicted(empty)
     for given in ("it falls", 0, 0.5):
         predicted(given)
-
-
-def test_the_checks_load_neither_pictures_nor_training():
-    code = (
-        "import sys, tripletlib.checks\n"
-        "print([m for m in ('matplotlib', 'IPython', 'tripletlib.training') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

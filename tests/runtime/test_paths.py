@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from tripletlib.runtime import paths
 from tripletlib.runtime.paths import REPOSITORY, data_root, run_folder, runs_root
 
+# The file alone: its room's door would import PyTorch, for seconds.
 PRINT_PATHS = """
-from tripletlib.runtime import data_root, run_folder, runs_root
-print(data_root(), runs_root(), run_folder("a"), sep="\\n")
+import runpy, sys
+paths = runpy.run_path(sys.argv[1])
+print(paths["data_root"](), paths["runs_root"](), paths["run_folder"]("a"), sep="\\n")
 """
 
 
 def paths_seen_from(folder: Path, **variables: str) -> list[Path]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRIPLETLIB_")}
     output = subprocess.run(
-        [sys.executable, "-c", PRINT_PATHS],
+        [sys.executable, "-c", PRINT_PATHS, paths.__file__],
         cwd=folder,
-        env=inherited | {"PYTHONPATH": str(REPOSITORY)} | variables,
+        env=inherited | variables,
         check=True,
         capture_output=True,
         text=True,
