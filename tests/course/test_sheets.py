@@ -51,14 +51,29 @@ def errors(outputs):
 
 
 @pytest.fixture(scope="module")
-def teachers_errors(source, execute):
+def teachers_outputs(source, execute):
     """The teacher's edition has exactly the cells of the source."""
-    return errors(execute(source))
+    return execute(source)
+
+
+@pytest.fixture(scope="module")
+def teachers_errors(teachers_outputs):
+    return errors(teachers_outputs)
 
 
 def test_the_teachers_sheet_runs_and_solutions_pass(source, teachers_errors):
     wrong = {cell.id for cell in source.cells if "wrong-answer" in tags(cell)}
     assert not {name: error for name, error in teachers_errors.items() if name not in wrong}
+
+
+def test_checks_of_solutions_write_nothing_that_nbgrader_takes_for_a_failure(
+    source, teachers_outputs
+):
+    graded = [c.id for c in source.cells if c.metadata.get("nbgrader", {}).get("grade")]
+    assert graded
+    for name in graded:  # anything but one line would cost points
+        (told,) = teachers_outputs[name]
+        assert (told.output_type, told.name) == ("stream", "stdout")
 
 
 def test_every_wrong_answer_hears_its_own_sentence(source, teachers_errors):
