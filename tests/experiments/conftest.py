@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -14,8 +15,11 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def roots(drawn, tmp_path, monkeypatch):
+    """Folders of the tests' own; returned is the usual data root, which has what was once drawn."""
+    usual = os.environ.get("TRIPLETLIB_DATA", "")
     monkeypatch.setenv("TRIPLETLIB_DATA", str(drawn))
     monkeypatch.setenv("TRIPLETLIB_RUNS", str(tmp_path / "runs"))
+    return usual
 
 
 @pytest.fixture
