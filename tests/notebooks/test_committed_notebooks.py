@@ -63,7 +63,9 @@ def test_a_wrong_committed_output_fails(tmp_path):
         cell = next(cell for cell in code_cells(notebook) if cell.source.startswith(MARK))
         printed = "".join(output.get("text", "") for output in cell.outputs)
         for outcome, shown in (("PASSED", printed), ("FAILED", printed + "and more\n")):
-            toy = nbformat.v4.new_code_cell(f"{MARK}\nprint({printed!r}, end='')")
+            toy = nbformat.v4.new_code_cell(
+                f"{MARK}\nprint({printed!r}, end='')", execution_count=1
+            )
             toy.outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
             toys.cells.append(toy)
             expected.append(outcome)
