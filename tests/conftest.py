@@ -6,7 +6,6 @@ Tests that execute notebooks share one kernel, since importing PyTorch takes sec
 import asyncio
 import os
 import tempfile
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -44,14 +43,14 @@ def _start_once_more(start):
     taken in between.
     """
 
-    def start_new_kernel(*args, **options):
-        with tempfile.TemporaryFile("w+") as stderr:
+    def start_new_kernel(*args, stderr, **options):
+        with stderr, tempfile.TemporaryFile("w+") as written:
             try:
-                return start(*args, **options | {"stderr": stderr})
+                return start(*args, stderr=written, **options)
             except RuntimeError as error:
-                stderr.seek(0)
-                warnings.warn(f"{error}; started once more:\n{stderr.read()}", stacklevel=1)
-        return start(*args, **options)
+                written.seek(0)
+                print(f"{error}; started once more:\n{written.read()}")
+            return start(*args, stderr=stderr, **options)
 
     return start_new_kernel
 
