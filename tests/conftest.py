@@ -15,6 +15,7 @@ import nbformat
 import nbval.kernel
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 mpl.use("agg")
 # Folders, files and tests that took more than half a second; `make check` leaves them out.
@@ -85,15 +86,25 @@ def execute(tmp_path_factory):
         notebook = nbformat.from_dict(notebook)
         notebook.cells.insert(0, nbformat.v4.new_code_cell(CLEAR.format(data=str(data))))
         client = NotebookClient(notebook, km=manager, timeout=300, kernel_name="python3")
+        manager = None  # unless it serves the next one, too
         try:
             client.execute(cleanup_kc=False, env=environment)
-        finally:
             manager = client.km
-            client.kc.stop_channels()
+        except CellExecutionError:
+            manager = client.km
+            raise
+        finally:
+            if client.kc is not None:
+                client.kc.stop_channels()
+            if manager is None:
+                stop(client.km)
         return {c.id: c.outputs for c in notebook.cells[1:] if c.cell_type == "code"}
 
-    yield run
-    if manager is not None:
+    def stop(manager):
         # In a thread: an event loop of the browser tests may be running in this one.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, manager.shutdown_kernel(now=True)).result()
+
+    yield run
+    if manager is not None:
+        stop(manager)

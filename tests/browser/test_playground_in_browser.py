@@ -114,13 +114,18 @@ def test_the_losses_so_far_are_drawn(exported):
     assert trace.evaluate("path => path.getTotalLength()") == lengths[0]
 
 
-def test_two_fingers_move_no_point_and_break_nothing(exported):
+def test_a_second_finger_is_ignored(exported):
     marks = [middle(exported.locator(POINT).nth(n)) for n in (0, 4)]
     touched = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(marks)]
+    moved = [touched[0], touched[1] | {"x": touched[1]["x"] + 40}]
+    labels = "points => points.map(point => point.getAttribute('aria-label'))"
+    points = exported.locator(".playground-point")
+    before = points.evaluate_all(labels)
     session = exported.context.new_cdp_session(exported)
-    for kind, points in (("touchStart", touched), ("touchEnd", [])):
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    expect(exported.locator(".playground-text")).to_contain_text("B2: loss")
+    for kind, fingers in (("touchStart", touched), ("touchMove", moved), ("touchEnd", [])):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    expect(exported.locator(".playground-text")).to_contain_text("A1: loss")
+    assert points.evaluate_all(labels) == before
 
 
 def test_the_plane_stays_while_a_point_is_held_outside(exported):

@@ -9,7 +9,7 @@ from toy_retrieval import make_retrieval
 
 from tripletlib.widgets import BrowserState, Picture, write_query_page
 
-NAME = "toy <!--<script {{SCRIPT}}"  # neither may end or fill the script that holds it
+NAME = "toy </script> <!--<script {{SCRIPT}}"  # neither may end or fill the script that holds it
 
 
 @pytest.fixture(scope="module")

@@ -144,4 +144,4 @@ def test_colours_alone_do_not_solve_it(tmp_path: Path):
         ranks = np.flatnonzero(gallery[keep][order] == pid) + 1
         precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
     score = float(np.mean(precisions))
-    assert 0.05 < score < 0.40
+    assert 0.1 < score < 0.40  # by chance it would be 0.07

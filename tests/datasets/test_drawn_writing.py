@@ -112,6 +112,21 @@ def test_an_own_file_that_comes_while_the_set_is_drawn_is_not_removed(tiny: dict
     assert [path.name for path in tiny["root"].parent.iterdir()] == ["tiny"]
 
 
+def test_two_processes_may_draw_the_same_set_at_once(tiny: dict, monkeypatch: pytest.MonkeyPatch):
+    draw = synthetic._write_pictures
+
+    def draw_after_the_other(*arguments):
+        monkeypatch.setattr(synthetic, "_write_pictures", draw)
+        write_synthetic_market(**tiny)
+        return draw(*arguments)
+
+    monkeypatch.setattr(synthetic, "_write_pictures", draw_after_the_other)
+    root = write_synthetic_market(**tiny)
+    monkeypatch.setattr(synthetic, "_write_pictures", lambda *_: pytest.fail("drawn again"))
+    write_synthetic_market(**tiny)
+    assert [path.name for path in root.parent.iterdir()] == ["tiny"]
+
+
 def test_what_file_managers_leave_does_not_stand_in_the_way(tiny: dict):
     root = write_synthetic_market(**tiny)
     drawn = contents(root)

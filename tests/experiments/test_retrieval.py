@@ -16,7 +16,6 @@ from tiny_experiment import TINY
 from tripletlib.datasets import from_pictures
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiments import retrieval
-from tripletlib.experiments import retrieval as pretrained
 from tripletlib.experiments.commands import ship
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import (
@@ -68,7 +67,7 @@ def test_weights_that_cannot_be_written_leave_the_earlier_file(tmp_path, monkeyp
         unfinished.write_bytes(b"half")
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(pretrained, "save_file", write_a_part)
+    monkeypatch.setattr(retrieval, "save_file", write_a_part)
     with pytest.raises(OSError, match=r"weights\.safetensors could not be written.*name another"):
         save_pretrained(small_model(), SMALL, file)
     names = sorted(left.name for left in tmp_path.iterdir())

@@ -43,16 +43,21 @@ def draw_pictures(folder: Path) -> None:
         draw(f"query/{person}/door_0.jpg")
         draw(f"gallery/{person}/yard_0.jpg")
     draw("query/nobody/door_0.jpg")  # has no right answer
+    for number in range(6):
+        draw(f"../photos/holiday_{number}.jpg")
 
 
 def test_the_notebooks_run_to_their_end(tmp_path: Path, execute: Callable[..., object]) -> None:
     draw_pictures(tmp_path / "data" / "small")
-    file = tmp_path / "small.yaml"
+    file, photos = tmp_path / "small.yaml", tmp_path / "data" / "photos"
     file.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     for name, parameters in (
         ("03_lunet_market1501", SETTINGS),
         ("04_reranking_and_map", {"run_name": "04_small", "trained_with": str(file)}),
-        ("05_query_browser", {"run_name": "05_small", "trained_with": str(file)}),
+        (
+            "05_query_browser",
+            {"run_name": "05_small", "trained_with": str(file), "pictures_root": str(photos)},
+        ),
     ):
         notebook = NOTEBOOKS / f"{name}.ipynb"
         execute(

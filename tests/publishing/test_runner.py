@@ -161,7 +161,7 @@ def in_place_of_python(project, script):
 def test_make_run_takes_any_file_name(project, file):
     place = in_place_of_python(project, "printf '%s\\n' \"$@\"")
     told = make(project, "run", f"PARAMS={file}", *place).stdout
-    assert told.splitlines()[-2:] == ["--params", file]
+    assert told.splitlines()[-6:] == ["-m", "tripletlib", "notebooks", "run", "--params", file]
 
 
 def test_make_hashes_writes_what_pip_reports(project):

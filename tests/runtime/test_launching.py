@@ -35,7 +35,7 @@ def roots(tmp_path_factory):
         yield root
 
 
-# The second command leaves the group of the first and joins another, then ends the process.
+# The first command leaves its group, the second joins another and ends the process.
 TRAIN_AND_SCORE = """
 import sys
 from tripletlib.__main__ import main

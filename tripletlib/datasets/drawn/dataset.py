@@ -164,7 +164,8 @@ def write_synthetic_market(
             checksums = _write_pictures(folder, plan, settings, progress)
             text = json.dumps(marker | {"crc32": checksums}) + "\n"
             (folder / MARKER).write_text(text, encoding="utf-8")
-            _refuse_foreign(root, files)  # what was put there meanwhile
+            # What was put there meanwhile, but for the set as another process has drawn it.
+            _refuse_foreign(root, _read_marker(root)[1] or files)
     return root
 
 

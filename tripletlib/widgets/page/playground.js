@@ -177,22 +177,22 @@ function sentences({ points, anchor, margin }, { hard, all }, triplet, looks) {
 // Calls `grab`, `drag` with the way from there, and `drop` or `choose` as points are dragged or
 // clicked, and `nudge` and `choose` as keys are pressed on them.
 function listen(plane, { grab, drag, drop, nudge, choose }) {
-  let held = null;
+  let held = null; // by one finger; others are ignored until it is gone
   plane.svg.addEventListener("pointerdown", (event) => {
     const i = plane.index(event);
-    if (i < 0) return;
+    if (i < 0 || held) return;
     plane.svg.setPointerCapture(event.pointerId);
-    held = { i, from: plane.under(event), moved: false };
+    held = { i, pointer: event.pointerId, from: plane.under(event), moved: false };
     grab();
   });
   plane.svg.addEventListener("pointermove", (event) => {
-    if (!held) return;
+    if (held?.pointer !== event.pointerId) return;
     const by = plane.under(event).map((v, axis) => v - held.from[axis]);
     held.moved ||= Math.hypot(...by) > plane.limit / 100;
     if (held.moved) drag(held.i, by);
   });
-  plane.svg.addEventListener("lostpointercapture", () => {
-    if (!held) return; // by the other of two fingers
+  plane.svg.addEventListener("lostpointercapture", (event) => {
+    if (held?.pointer !== event.pointerId) return;
     if (held.moved) drop();
     else choose(held.i);
     held = null;
