@@ -191,12 +191,15 @@ function listen(plane, { grab, drag, drop, nudge, choose }) {
     held.moved ||= Math.hypot(...by) > plane.limit / 100;
     if (held.moved) drag(held.i, by);
   });
-  plane.svg.addEventListener("lostpointercapture", (event) => {
+  const release = (event) => {
     if (held?.pointer !== event.pointerId) return;
-    if (held.moved) drop();
-    else choose(held.i);
+    const { i, moved } = held;
     held = null;
-  });
+    if (moved) drop();
+    else choose(i);
+  };
+  plane.svg.addEventListener("lostpointercapture", release);
+  plane.svg.addEventListener("pointercancel", release); // also before it was captured
   plane.svg.addEventListener("keydown", (event) => {
     const [i, by] = [plane.index(event), KEYS[event.key]];
     if (i < 0 || !(by || ["Enter", " "].includes(event.key))) return;
