@@ -49,12 +49,10 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 		notebooks tests/course tests/browser tests tripletlib
 
 bench: $(READY) ## measure the kernels against their peers
-	$(BIN)/python tests/benchmarks/bench_losses.py
+	$(BIN)/python tests/benchmarks/conditions.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")
 	$(BIN)/python tests/benchmarks/bench_training.py
-	$(BIN)/python tests/benchmarks/bench_evaluation.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")
 	$(BIN)/python tests/benchmarks/bench_browser.py
 	$(BIN)/python tests/benchmarks/bench_pages.py
-	$(BIN)/python tests/benchmarks/bench_reranking.py
 
 # Root may not start JupyterLab without being asked to; containers often have no other user.
 lab: $(READY) ## open JupyterLab on this machine only, with its token

@@ -7,6 +7,7 @@ The functions here differ only in which of a batch's triplets they look at.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from tripletlib.distances import (
     row_distances,
     unit_rows,
 )
+from tripletlib.runtime import single_threaded_workers
 
 Margin = float | Literal["soft"]
 Labels = Tensor | ArrayLike
@@ -246,7 +248,7 @@ def _draw_one(logits: Tensor, allowed: Tensor, generator: torch.Generator | None
 
 
 def mine_hardest(
-    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int = 512
+    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int = 256
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
@@ -265,13 +267,14 @@ def mine_hardest(
     """
     points, offsets = _points_and_offsets(embeddings, metric)
     labels = _as_tensor(labels, embeddings.device)
-    blocks = [
-        _hardest_of_rows(points, offsets, labels, start, block)
-        for start in range(0, len(points), block)
-    ]
-    # A batch of the usual size is one block: nothing to join.
-    joined = blocks[0] if len(blocks) == 1 else map(torch.cat, zip(*blocks, strict=True))
-    positive, negative, size = joined  # [B] each
+    if len(points) <= 2 * block:  # a batch of the usual size: nothing to deal out
+        found = _hardest_of_rows(points, offsets, labels, slice(None))
+    else:
+        rows = [slice(start, start + block) for start in range(0, len(points), block)]
+        with single_threaded_workers(points.device) as pool:
+            blocks = pool.map(partial(_hardest_of_rows, points, offsets, labels), rows)
+            found = tuple(map(torch.cat, zip(*blocks, strict=True)))
+    positive, negative, size = found  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
         return anchors, positive, negative
@@ -279,17 +282,16 @@ def mine_hardest(
 
 
 def _hardest_of_rows(
-    points: Tensor, offsets: Tensor, labels: Tensor, start: int, block: int
+    points: Tensor, offsets: Tensor, labels: Tensor, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each anchor in a block: farthest positive, nearest negative, images of its identity."""
-    rows = slice(start, start + block)
     # Autocast leaves calls with `out` alone, and is slow to switch off.
     score = points.new_empty(len(points[rows]), len(points))  # [block, B]
     torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
     same = labels[rows, None] == labels  # [block, B]
     nearest_negative = score.masked_fill(same, torch.inf).min(1).indices
     of_positives = torch.where(same, score, -torch.inf)
-    of_positives.diagonal(start).fill_(-torch.inf)  # no anchor is its own positive
+    of_positives.diagonal(rows.start or 0).fill_(-torch.inf)  # no anchor is its own positive
     farthest_positive = of_positives.max(1).indices
     return farthest_positive, nearest_negative, same.sum(1)
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from queue import Empty, LifoQueue
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tripletlib.distances import Frame
+from tripletlib.runtime import single_threaded_workers
 
 _BLOCK_ENTRIES = 2**23  # distances held at once: 32 MB
 _BLOCK_ROWS = 256  # but never fewer rows: each block reads all points from memory once
@@ -86,17 +88,26 @@ def find_neighbours(
     right = F.pad(right, (0, 0, 0, padding))  # [N + padding, D + 1]
     right[size:, -1] = torch.finfo(torch.float32).max  # nobody's neighbour
     block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // size)
-    held = points.new_empty(min(block, size), size + padding)
+    buffers: LifoQueue[Tensor] = LifoQueue()  # fresh memory for each block would cost more
     nearest, distances = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
     farthest = np.empty(size, np.float32)
-    for start in range(0, size, block):
+
+    def search(start: int) -> None:
         rows = slice(start, min(start + block, size))
+        try:
+            held = buffers.get_nowait()
+        except Empty:
+            held = points.new_empty(min(block, size), size + padding)
         scores = _product(left[rows], right.T, held[: rows.stop - start])  # [block, N + padding]
         farthest[rows] = (scores[:, :size].amax(1) + norms[rows]).clamp_min_(0).cpu()
         scores.diagonal(start).fill_(-torch.inf)  # itself first
         values, columns = _smallest(scores, k, depth)
         nearest[rows] = columns.cpu()
         distances[rows] = (values + norms[rows, None]).clamp_min_(0).cpu()
+        buffers.put(held)
+
+    with single_threaded_workers(points.device) as pool:
+        list(pool.map(search, range(0, size, block)))
     return Neighbours(
         frame, points.cpu().numpy(), norms.cpu().numpy(), nearest, distances, farthest
     )

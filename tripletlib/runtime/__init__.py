@@ -38,6 +38,7 @@ from tripletlib.runtime.paths import (
 from tripletlib.runtime.processes import Processes, is_first_on_machine
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
 from tripletlib.runtime.stopping import StopRequest
+from tripletlib.runtime.workers import single_threaded_workers
 
 __all__ = [
     "HEADLINES",
@@ -74,5 +75,6 @@ __all__ = [
     "run_folder",
     "runs_root",
     "show_headlines",
+    "single_threaded_workers",
     "started_by_torchrun",
 ]
