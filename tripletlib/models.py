@@ -1,9 +1,18 @@
 """The networks that turn images into embeddings."""
 
 import math
+from functools import partial
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tripletlib.runtime import AnyPath, from_repository
+
+Backbone = Literal["resnet50", "mobilenet_v2"]
 
 
 class MnistNet(nn.Module):
@@ -164,6 +173,119 @@ class LuNet(nn.Module):
             )
         features = self.body(images)  # [B, 512]
         return _without_autocast(self.head, features)
+
+
+class TriNet(nn.Module):
+    """A pretrained backbone with a new head: the paper's network that starts from ImageNet.
+
+    The backbone's last map, averaged over the picture, goes through FC 1024, batch-normalisation,
+    ReLU and FC `embedding_dim`. Where `embedding_dim` is that of the backbone's features (2,048 or
+    1,280), there is no head: they are the embedding.
+
+    Args:
+        backbone: `"resnet50"`, the paper's, or `"mobilenet_v2"`, small enough for a CPU.
+        weights: `"imagenet"` for torchvision's, which are downloaded once; a file with a state
+            dict of that network, a relative path from the repository; None for random ones.
+        embedding_dim: D, dimensions of the embedding.
+        image_size: (height, width) of the images in pixels.
+        last_stride: of the backbone's last stage, 2 or 1; 1 leaves its map twice as high and wide.
+        neck: whether there is a BNNeck, a batch-normalisation between the embedding that the
+            triplet loss sees and the classifier of an identity loss, which trains it. In evaluation
+            mode its output is returned, with rows of length 1.
+
+    Raises:
+        ValueError: an unknown backbone or stride, an image size not above 0, other weights.
+        OSError: weights cannot be downloaded or read; the message names address and file.
+
+    Source:
+        Hermans et al. 2017 (arXiv 1703.07737), section 4, "TriNet"; Luo et al. 2019 (arXiv
+        1903.07071), sections 3.4 and 3.5, for last stride and BNNeck.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone = "resnet50",
+        weights: AnyPath | None = "imagenet",
+        embedding_dim: int = 128,
+        image_size: tuple[int, int] = (256, 128),
+        last_stride: int = 1,
+        neck: bool = False,
+    ) -> None:
+        super().__init__()
+        if backbone not in get_args(Backbone) or last_stride not in (1, 2) or min(image_size) < 1:
+            raise ValueError(
+                f"backbone must be one of {get_args(Backbone)}, last_stride 1 or 2 and image_size "
+                f"above 0, got {backbone!r}, {last_stride} and {image_size}"
+            )
+        self.image_size = tuple(image_size)
+        network = _pretrained(backbone, weights)
+        if backbone == "resnet50":
+            stages = list(network.children())[:-2]  # without average pooling and classifier
+            features, block = 2048, stages[-1][0]
+            strided = [block.conv2, block.downsample[0]]
+        else:
+            stages, features = list(network.features), 1280
+            strided = [stages[14].conv[1][0]]
+        for convolution in strided:
+            convolution.stride = (last_stride, last_stride)
+        self.body = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())  # [B, features]
+        self.head = nn.Sequential()
+        if embedding_dim != features:
+            hidden = nn.Linear(features, 1024), nn.BatchNorm1d(1024), nn.ReLU()
+            self.head.extend([*hidden, nn.Linear(1024, embedding_dim)])
+        self.neck = nn.BatchNorm1d(embedding_dim) if neck else None
+        if self.neck is not None:
+            self.neck.bias.requires_grad_(False)  # stays 0
+        # Means and deviations of ImageNet's colours, which the backbone's weights expect.
+        self.mean = nn.Buffer(torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeds pictures of people, `[B, 3, H, W]` with intensities in [0, 1], as `[B, D]`.
+
+        Raises:
+            ValueError: images of another shape than the network was made for.
+        """
+        if images.shape[1:] != (3, *self.image_size):
+            raise ValueError(f"TriNet was made for images {self.image_size}, got {[*images.shape]}")
+        features = self.body((images - self.mean) / self.std)  # [B, features]
+        with torch.autocast(features.device.type, enabled=False):  # see MnistNet
+            embeddings = self.head(features.to(images.dtype))
+            if self.training or self.neck is None:
+                return embeddings
+            return F.normalize(self.neck(embeddings))
+
+
+def _pretrained(backbone: Backbone, weights: AnyPath | None) -> Any:
+    """Torchvision's network with its ImageNet weights, those of a file, or random ones."""
+    from torchvision import models  # here: it imports in seconds
+
+    network = models.get_model(backbone, weights=None)
+    if weights is None:
+        return network
+    imagenet = models.get_model_weights(backbone).DEFAULT
+    if weights == "imagenet":
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(imagenet.url).name)
+        read = partial(imagenet.get_state_dict, check_hash=True, weights_only=True)
+    else:
+        file = from_repository(weights)
+        read = partial(torch.load, file, map_location="cpu", weights_only=True)
+    try:
+        missing = network.load_state_dict(read(), strict=False).missing_keys
+        lacking = [name for name in missing if not name.startswith(("fc.", "classifier."))]
+        problem = f"it lacks {lacking[0]}" if lacking else ""
+    except OSError as error:
+        raise OSError(
+            f"{file} cannot be read or downloaded ({error}); get {imagenet.url} where there is a "
+            "network, and put it there"
+        ) from error
+    except Exception as error:  # a foreign or cut file fails in many ways
+        problem = shorten(f"{type(error).__name__}: {error}", 300)
+    if problem:
+        raise ValueError(
+            f"{file} does not hold weights of {backbone} ({problem}); {imagenet.url} does"
+        )
+    return network
 
 
 class _PreActivationBlock(nn.Module):
