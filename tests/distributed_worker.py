@@ -49,6 +49,19 @@ def convolutional():
     )  # fmt: skip
 
 
+class WithNeck(nn.Module):
+    """A network whose identity loss stands behind a batch-normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.neck = convolutional(), nn.BatchNorm1d(4)
+        self.neck.bias.requires_grad_(False)
+
+    def forward(self, images):
+        embeddings = self.inner(images)
+        return embeddings if self.training else self.neck(embeddings)
+
+
 def other_weights():
     """The same network as a run did not begin with: what it ends with, it read in a checkpoint."""
     seed_everything(1)
@@ -65,6 +78,7 @@ def pictures(channels, height, width):
 
 NETWORKS = {
     "convolutional": (convolutional, lambda: blobs()),
+    "with a neck": (WithNeck, lambda: blobs()),
     "MnistNet": (lambda: InDouble(MnistNet()), lambda: pictures(1, 28, 28)),
     "LuNet": (lambda: InDouble(LuNet(4, 0.05, (32, 16))), lambda: pictures(3, 32, 16)),
 }
@@ -72,7 +86,11 @@ CASES = [
     ("convolutional", loss, augment)
     for loss in ("batch_hard", "batch_all")
     for augment in (False, True)
-] + [("MnistNet", "batch_all", True), ("LuNet", "batch_hard", True)]
+] + [
+    ("with a neck", "batch_hard", True),
+    ("MnistNet", "batch_all", True),
+    ("LuNet", "batch_hard", True),
+]
 
 
 def settings(**changed):
@@ -87,7 +105,8 @@ def train(case=("convolutional", "batch_hard", True), folder=None, model=None, *
     make, data = NETWORKS[name]
     seed_everything(0)
     model = make() if model is None else model
-    chosen = settings(loss=loss, augment=augment, **options.pop("changed", {}))
+    beside = {"identity_loss": 1.0, "random_erasing": True} if name == "with a neck" else {}
+    chosen = settings(loss=loss, augment=augment, **beside, **options.pop("changed", {}))
     options = {"progress": "off", "checkpoint_every": 2 if folder else None} | options
     history = fit(model, *data(), chosen, folder, **options)
     return {

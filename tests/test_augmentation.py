@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tripletlib.augmentation import random_crop_flip
+from tripletlib.augmentation import random_crop_flip, random_erasing
 
 
 def generator(seed=0):
@@ -57,11 +57,33 @@ def test_values_stay_in_range_at_any_size(size):
     assert 0 <= result.min() <= result.max() <= 1
 
 
-def test_an_image_gets_the_same_crop_however_the_batch_is_dealt_out():
+def test_every_other_image_loses_a_rectangle_within_the_limits():
+    images = torch.zeros(2000, 3, 64, 32)
+    erased = random_erasing(images, generator())
+    assert images.max() == 0
+    covered = erased[:, 0] == 0.5
+    assert torch.equal(erased, 0.5 * covered[:, None].expand(-1, 3, -1, -1))
+    share = covered.flatten(1).float().mean(1)
+    hit = share > 0
+    assert 0.45 < hit.float().mean() < 0.55
+    assert 0.01 < share[hit].min() < 0.03
+    assert 0.37 < share[hit].max() < 0.41
+    heights, widths = covered.any(2).sum(1)[hit], covered.any(1).sum(1)[hit]
+    assert torch.equal(heights * widths, covered.sum((1, 2))[hit])  # no pixel of them is left
+    whole = (heights < 64) & (widths < 32)  # not cut at the edges
+    aspect = (heights / widths)[whole]
+    assert 0.25 < aspect.min() < 0.4
+    assert 2.5 < aspect.max() < 4
+    assert covered.any(0).all()  # they lie everywhere
+
+
+@pytest.mark.parametrize("change", [random_crop_flip, random_erasing])
+def test_an_image_is_changed_alike_however_the_batch_is_dealt_out(change):
     images = torch.rand(7, 3, 16, 8)
     whole, one, other = generator(), generator(), generator()
-    expected = random_crop_flip(images, whole)
-    parts = random_crop_flip(images[:3], one, 0, 7), random_crop_flip(images[3:], other, 3, 7)
+    expected = change(images, whole)
+    assert not torch.equal(expected, images)
+    parts = change(images[:3], one, 0, 7), change(images[3:], other, 3, 7)
     torch.testing.assert_close(torch.cat(parts), expected)
     for end in (one, other):  # and all go on with the same random numbers
         assert torch.equal(end.get_state(), whole.get_state())

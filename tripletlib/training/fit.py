@@ -162,7 +162,8 @@ def fit(
     again after a death goes on, whatever `resume` is.
 
     Args:
-        model: network from float images `[B, C, H, W]` to embeddings `[B, D]`.
+        model: network from float images `[B, C, H, W]` to embeddings `[B, D]`. If it has a layer
+            `neck`, that stands between these and the classifier of an identity loss.
         images: uint8 `[N, C, H, W]`.
         labels: identity of each image, `[N]`.
         settings: see `TrainingSettings`.

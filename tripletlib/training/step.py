@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tripletlib.augmentation import random_crop_flip
-from tripletlib.embedding import to_unit_interval
+from tripletlib.augmentation import random_crop_flip, random_erasing
+from tripletlib.embedding import embed, to_unit_interval
 from tripletlib.runtime import (
     Processes,
     choose_device,
@@ -56,9 +57,12 @@ class Trainer:
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
         self.images = torch.as_tensor(images).to(self.device)
         self.labels = torch.as_tensor(labels).to(self.device)
+        self.classes = self.labels.unique(return_inverse=True)[1]  # in the order of the labels
+        self.classifier = self._make_classifier() if settings.identity_loss else None
+        trained = nn.ModuleList([model, self.classifier] if self.classifier else [model])
         fused = self.device.type in ("cpu", "cuda")  # one pass over memory for all weights
         self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=settings.learning_rate, fused=fused
+            trained.parameters(), lr=settings.learning_rate, fused=fused
         )
         self.sampler = PKSampler(
             labels, settings.identities, settings.images_per_identity, settings.seed
@@ -70,12 +74,16 @@ class Trainer:
     def take_step(self) -> dict[str, Any]:
         """Draws a batch and follows its gradient; a loss that is not finite changes nothing.
 
-        Loss, active fraction and embeddings are returned under the names of `History.record`.
+        The triplet loss, active fraction and embeddings are returned under the names of
+        `History.record`.
         """
         indices = torch.tensor(next(self.batches), device=self.device)  # [B], alike everywhere
         batch = to_unit_interval(self.images[indices[self.share]], self.device)
+        place = self.augmentation, self.share.start, len(indices)
         if self.settings.augment:
-            batch = random_crop_flip(batch, self.augmentation, self.share.start, len(indices))
+            batch = random_crop_flip(batch, *place)
+        if self.settings.random_erasing:
+            batch = random_erasing(batch, *place)
         batch = batch.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             embeddings = self.network(batch)
@@ -83,18 +91,46 @@ class Trainer:
         result = LOSSES[self.settings.loss](
             embeddings, self.labels[indices], self.settings.margin, self.settings.metric
         )
-        # Both are read before the update: a GPU then still works on it while the log is written.
+        whole = result.loss + self.identity_loss(embeddings, indices)
+        # All are read before the update: a GPU then still works on it while the log is written.
         loss, active_fraction = result.loss.item(), result.active_fraction.item()
-        if math.isfinite(loss):
-            self._update(result.loss)
+        if math.isfinite(whole.item()):
+            self._update(whole)
+        else:
+            loss = whole.item()
         embeddings = embeddings.detach()
         return {"loss": loss, "active_fraction": active_fraction, "embeddings": embeddings}
+
+    def identity_loss(self, embeddings: Tensor, indices: Tensor) -> Tensor | float:
+        """Cross-entropy of a linear classifier of the training identities, times its weight.
+
+        A tenth of each label is spread over all identities, which is called label smoothing.
+
+        Args:
+            embeddings: `[B, D]`; the classifier sees what the network's `neck`, if it has one,
+                makes of them.
+            indices: of these images in the training set, `[B]`.
+
+        Returns:
+            A scalar; 0 where the settings want no identity loss.
+
+        Source:
+            Luo et al. 2019 (arXiv 1903.07071), sections 3.3 and 3.5; Szegedy et al. 2016 (arXiv
+            1512.00567), section 7, for label smoothing.
+        """
+        if self.classifier is None:
+            return 0.0
+        features, neck = embeddings.float(), getattr(self.model, "neck", None)
+        scores = self.classifier(neck(features) if neck else features)  # [B, identities]
+        classes = self.classes[indices]
+        return self.settings.identity_loss * F.cross_entropy(scores, classes, label_smoothing=0.1)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: tensors, numbers and text, nothing that must be executed."""
         on_gpu = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
+            "classifier": self.classifier.state_dict() if self.classifier else None,
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "augmentation": self.augmentation.get_state(),
@@ -105,6 +141,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts everything back to where it was behind `state["step"]`."""
         self.model.load_state_dict(state["model"])
+        if self.classifier is not None:
+            self.classifier.load_state_dict(state["classifier"])
         self.optimizer.load_state_dict(state["optimizer"])
         # A checkpoint keeps the memory order of the device and precision that wrote it; the fused
         # optimiser needs the moments in the order of their weights.
@@ -130,6 +168,13 @@ class Trainer:
             "identities": int(self.labels.unique().numel()),
             "fingerprint": self.fingerprint,
         }
+
+    def _make_classifier(self) -> nn.Linear:
+        features = embed(self.model, self.images[:1]).shape[1]
+        identities = int(self.classes.max()) + 1
+        classifier = nn.Linear(features, identities, bias=False, device=self.device)
+        nn.init.zeros_(classifier.weight)  # alike in all processes
+        return classifier
 
     def _update(self, loss: Tensor) -> None:
         self.steps_taken += 1
