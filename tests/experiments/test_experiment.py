@@ -17,7 +17,8 @@ from tripletlib.__main__ import main
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
-from tripletlib.experiments import Experiment, experiment
+from tripletlib.experiments import Experiment, commands, experiment, open_retrieval
+from tripletlib.runtime import ParameterError
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
 from tripletlib.runtime.paths import REPOSITORY
@@ -63,6 +64,7 @@ def test_there_are_the_full_experiments():
         "03_market1501_original",
         "03_market1501_paper",
         "03_market1501_paper64",
+        "03_market1501_trinet",
         "03_synthetic_full",
         "03_synthetic_wide",
     ]
@@ -298,6 +300,32 @@ def test_weights_of_another_metric_are_refused_but_may_be_begun_with():
         other.load_weights(other.make_model())
     second = other.replace(run_name="second", start_from="tiny")
     assert len(second.train(second.make_model(), training, progress="off")) == 6
+
+
+def test_a_trinet_is_trained_opened_and_taken_for_no_other(write, capsys):
+    trinet = {"network": "trinet", "backbone": "mobilenet_v2", "weights": "", "neck": True}
+    file = write(**trinet, embedding_dim=1280, identity_loss=1, warm_up=4, random_erasing=True)
+    ours = Experiment.from_file(file)
+    ours.run(embed_afterwards=False)
+    opened = open_retrieval(file, progress="off")
+    assert opened.name.endswith(", TriNet after 6 steps")
+    lengths = np.linalg.norm(opened.query.embeddings, axis=1)  # of means of two rows of length 1
+    assert opened.query.embeddings.shape[1] == 1280
+    assert 0.5 < lengths.min() < lengths.max() < 1 + 1e-5
+    training = ours.open_dataset("off").train
+    other = ours.replace(last_stride=2)  # whose weights have the same shapes
+    with pytest.raises(CheckpointError, match="last_stride was 1, is 2"):
+        other.train(other.make_model(), training, progress="off")
+    with pytest.raises(CheckpointError, match="with last_stride: 1; write that in place of 2"):
+        other.load_weights(other.make_model())
+    begun = other.replace(run_name="second", start_from="tiny", steps=1)
+    assert len(begun.train(begun.make_model(), training, progress="off")) == 1
+    assert commands.ship([str(file)]) == 2
+    assert "network: trinet cannot ship; a lunet can" in capsys.readouterr().err
+    missing = ours.replace(weights="missing.pt")
+    with pytest.raises(ParameterError, match=r"^weights: 'missing.pt': .*missing\.pt cannot be r"):
+        missing.make_model()
+    assert open_retrieval(write(**missing.model_dump()), progress="off").name == opened.name
 
 
 class Recording(distributed.Processes):

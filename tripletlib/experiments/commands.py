@@ -12,6 +12,7 @@ from tripletlib.embedding import TestTimeAugmentation
 from tripletlib.experiments.evaluate_run import score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import WEIGHTS, save_pretrained
+from tripletlib.models import LuNet
 from tripletlib.reranking import RERANKING
 from tripletlib.runtime import ProcessesFailed, Progress, is_first_on_machine, process_group
 from tripletlib.training import CheckpointError, NonFiniteLossError
@@ -73,7 +74,9 @@ def ship(arguments: Sequence[str] | None = None) -> int:
 
     def act() -> None:
         experiment = Experiment.from_file(options.params)
-        model = experiment.make_model()
+        model = experiment.make_model(pretrained=False)
+        if not isinstance(model, LuNet):
+            raise ValueError(f"network: {experiment.network} cannot ship; a lunet can")
         step = experiment.load_weights(model)
         description = {
             "embedding_dim": experiment.embedding_dim,

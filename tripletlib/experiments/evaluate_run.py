@@ -60,7 +60,7 @@ def score_run(
     the ranking by distance, the first one re-ranks (k1, k2 and lambda), and each yields the scores.
     """
     processes = current_processes()
-    model = experiment.make_model()
+    model = experiment.make_model(pretrained=False)
     step = experiment.load_weights(model)
     model.to(choose_device(experiment.device))
     data = processes.in_turn(lambda: experiment.open_dataset(progress))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tripletlib.datasets import (
     Market1501,
@@ -29,7 +29,7 @@ from tripletlib.embedding import (
     saved_table,
 )
 from tripletlib.experiments.settings import ExperimentSettings
-from tripletlib.models import LuNet
+from tripletlib.models import LuNet, TriNet
 from tripletlib.runtime import (
     AnyPath,
     ParameterError,
@@ -78,14 +78,28 @@ class Experiment(ExperimentSettings):
         except (FileNotFoundError, FileExistsError) as error:
             raise ParameterError(f"dataset_root: {self.dataset_root!r}: {error}") from None
 
-    def make_model(self) -> LuNet:
-        """A LuNet with weights drawn from the seed."""
+    def make_model(self, pretrained: bool = True) -> nn.Module:
+        """The network, with weights drawn from the seed, and those of a TriNet's backbone.
+
+        Args:
+            pretrained: False leaves the backbone's out, where those of a checkpoint follow.
+
+        Raises:
+            ParameterError: `weights` cannot be read or downloaded, or are of another network.
+        """
         seed_everything(self.seed)
-        return LuNet(self.embedding_dim, self.width, self.image_size, self.original_network)
+        if self.network == "lunet":
+            return LuNet(self.embedding_dim, self.width, self.image_size, self.original_network)
+        weights = self.weights if pretrained and self.weights else None
+        shape = self.embedding_dim, self.image_size, self.last_stride, self.neck
+        try:
+            return TriNet(self.backbone, weights, *shape)
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"weights: {self.weights!r}: {error}") from None
 
     def train(
         self,
-        model: LuNet,
+        model: nn.Module,
         training: Split,
         callbacks: Sequence[Callable[[EpochReport], None]] = (),
         progress: Progress = "auto",
@@ -108,7 +122,7 @@ class Experiment(ExperimentSettings):
         first_weights = None
         if self.start_from:
             earlier = self.replace(run_name=self.start_from, checkpoint_step=0)
-            first_weights = partial(earlier.load_weights, model, other_metric=True)
+            first_weights = partial(earlier.load_weights, model, to_begin_with=True)
         return fit(
             model,
             current_processes().in_turn(lambda: training.images),  # decoded once a machine
@@ -139,7 +153,7 @@ class Experiment(ExperimentSettings):
         data = processes.in_turn(lambda: self.open_dataset(progress))
         if processes.is_first:
             print(data)
-        model = self.make_model()
+        model = processes.in_turn(self.make_model)
         self.train(model, data.train, progress=progress)
         for split in (data.query, data.gallery) if embed_afterwards else ():
             table = self.embedding_table(model, split, data.root, self.steps, progress)
@@ -157,24 +171,26 @@ class Experiment(ExperimentSettings):
             # Hours of training are not lost with it: embedding can be done alone.
             warnings.warn(f"the training is finished, the embedding is not: {error}", stacklevel=3)
 
-    def load_weights(self, model: LuNet, other_metric: bool = False) -> int:
+    def load_weights(self, model: nn.Module, to_begin_with: bool = False) -> int:
         """Loads the weights of the checkpoint that `checkpoint_step` names; returns its step.
 
         Raises:
             CheckpointError: there is none, the one asked for is missing or damaged, or the run
-                trained another network, on pictures of another size or, unless `other_metric`
-                allows it, with another metric.
+                trained another network, on pictures of another size or, unless the weights are
+                for another training `to_begin_with`, with another metric or last stride.
         """
         folder = self.folder / "checkpoints"
 
         def read() -> tuple[dict[str, Tensor], int]:
             state = load_checkpoint(folder, self.checkpoint_step or None)
-            metric = state["settings"].get("metric", self.metric)
-            if metric != self.metric and not other_metric:
-                raise CheckpointError(
-                    f"the run in {self.folder} was trained with metric: {metric}; write that in "
-                    f"place of {self.metric}"
-                )
+            for name in () if to_begin_with else ("metric", "last_stride"):
+                ours = getattr(self, name)
+                theirs = state["settings"].get(name, ours)
+                if theirs != ours:
+                    raise CheckpointError(
+                        f"the run in {self.folder} was trained with {name}: {theirs}; write that "
+                        f"in place of {ours}"
+                    )
             self._check_data(state["settings"].get("data"))
             return state["model"], state["step"]
 
@@ -210,7 +226,7 @@ class Experiment(ExperimentSettings):
 
     def embed(
         self,
-        model: LuNet,
+        model: nn.Module,
         images: np.ndarray,
         progress: Progress = "off",
         tta: TestTimeAugmentation | None = None,
@@ -229,7 +245,7 @@ class Experiment(ExperimentSettings):
 
     def embedding_table(
         self,
-        model: LuNet,
+        model: nn.Module,
         split: Pictures,
         root: AnyPath,
         step: int,

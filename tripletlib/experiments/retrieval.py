@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from tripletlib.datasets import from_pictures, write_synthetic_market
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
@@ -163,8 +164,9 @@ def open_retrieval(
 
 def _open_network(
     trained_with: AnyPath, checkpoint_step: int, tta: TestTimeAugmentation
-) -> tuple[Experiment, LuNet, int, str]:
+) -> tuple[Experiment, nn.Module, int, str]:
     """A run's experiment, network, its step and its name; or those of the network that ships."""
+    model: nn.Module
     if trained_with:
         if str(trained_with).endswith((".yaml", ".yml")):
             experiment = Experiment.from_file(trained_with)
@@ -174,9 +176,9 @@ def _open_network(
             experiment = experiment.replace(run_name=run_name)
         if checkpoint_step:
             experiment = experiment.replace(checkpoint_step=checkpoint_step)
-        model = experiment.make_model()
+        model = experiment.make_model(pretrained=False)
         step = experiment.load_weights(model)
-        name = f"LuNet after {step:,} steps"
+        name = f"{type(model).__name__} after {step:,} steps"
     else:
         model, description = load_pretrained()
         step, name = description["step"], "the LuNet that ships"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from tripletlib.embedding import TestTimeAugmentation
+from tripletlib.models import Backbone
 from tripletlib.runtime import AnyPath, ParameterError, run_folder, runs_root
 from tripletlib.training import (
     MAXIMUM_STEPS,
@@ -41,9 +42,14 @@ class ExperimentSettings(TrainingSettings):
         synthetic_identities: people to draw; half of them are for training.
         skip_unreadable: leave out and list pictures that cannot be read, instead of stopping.
         image_height: pixels; all images are resized to it, and to `image_width`.
+        network: `"lunet"`, or `"trinet"`, which begins with pretrained weights.
         embedding_dim: D.
         width: factor on LuNet's channels.
         original_network: LuNet as the original TensorFlow project has it.
+        backbone: of TriNet, `"resnet50"` or `"mobilenet_v2"`.
+        weights: of its backbone: `"imagenet"`, a file, or empty for random ones.
+        last_stride: of its backbone, 1 or 2.
+        neck: whether it has a BNNeck, see `TriNet`.
         start_from: name of a run whose newest weights are the first of this one, unless it is
             resumed; empty: random weights.
         checkpoint_every: steps between checkpoints.
@@ -63,9 +69,14 @@ class ExperimentSettings(TrainingSettings):
     skip_unreadable: bool = False
     image_height: Whole = Field(default=64, ge=1, le=1024)
     image_width: Whole = Field(default=32, ge=1, le=1024)
+    network: Literal["lunet", "trinet"] = "lunet"
     embedding_dim: Whole = Field(default=64, ge=1, le=16_384)
     width: Real = Field(default=0.25, gt=0, le=4)
     original_network: bool = False
+    backbone: Backbone = "resnet50"
+    weights: str = Field(default="imagenet", pattern=r"^\P{Cc}*$")
+    last_stride: Whole = Field(default=1, ge=1, le=2)
+    neck: bool = False
     start_from: RunName | Literal[""] = ""
     checkpoint_every: Whole = Field(default=200, ge=1, le=MAXIMUM_STEPS)
     resume: Resume = "unfinished"
@@ -86,6 +97,8 @@ class ExperimentSettings(TrainingSettings):
                 f"processes: {self.processes} does not divide identities x images_per_identity = "
                 f"{self.batch_size}; write a number that does"
             )
+        if self.network == "trinet" and self.neck and not self.identity_loss:
+            raise ValueError("neck: true needs an identity_loss above 0, which trains it")
         channels = max(1, round(128 * self.width))
         map_size = 4 * self.batch_size * channels * self.image_height * self.image_width
         if map_size > _LARGEST_FEATURE_MAP:

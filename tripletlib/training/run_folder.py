@@ -29,6 +29,7 @@ from tripletlib.training.history import COLUMNS, History
 from tripletlib.training.step import Trainer
 
 Resume = bool | Literal["unfinished"]
+_DECISIVE = "start_from", "weights", "last_stride"
 
 
 @dataclass
@@ -115,8 +116,9 @@ class RunKeeper:
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
-        start_from = (self.parameters or {}).get("start_from")
-        return self.trainer.description() | ({"start_from": start_from} if start_from else {})
+        # Those of the parameters that the shapes of the weights do not tell.
+        named = {name: (self.parameters or {}).get(name) for name in _DECISIVE}
+        return self.trainer.description() | {name: it for name, it in named.items() if it}
 
     def _lock(self, file: Path) -> None:
         """Keeps other writers away; the lock ends with this process, however that ends."""
