@@ -60,6 +60,14 @@ def test_a_file_of_weights_is_as_good(network, tmp_path):
         assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
+def test_other_names_in_the_same_order_are_the_same_weights(network, tmp_path):
+    features = [it for it in network.state_dict().items() if it[0].startswith("features.")]
+    torch.save({f"old.{name}": value for name, value in features}, tmp_path / "old.pt")
+    model = small(weights=tmp_path / "old.pt", embedding_dim=1280)
+    for ours, theirs in zip(model.body, network.features, strict=False):
+        assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
 @pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v2"])
 def test_a_last_stride_of_1_doubles_the_last_map(backbone):
     maps = {}

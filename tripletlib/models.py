@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tripletlib.runtime import AnyPath, from_repository
 
 Backbone = Literal["resnet50", "mobilenet_v2"]
+_CLASSIFIERS = "fc.", "classifier."  # of torchvision's networks, which have no place here
 
 
 class MnistNet(nn.Module):
@@ -271,8 +272,8 @@ def _pretrained(backbone: Backbone, weights: AnyPath | None) -> Any:
         file = from_repository(weights)
         read = partial(torch.load, file, map_location="cpu", weights_only=True)
     try:
-        missing = network.load_state_dict(read(), strict=False).missing_keys
-        lacking = [name for name in missing if not name.startswith(("fc.", "classifier."))]
+        missing = network.load_state_dict(_renamed(read(), network), strict=False).missing_keys
+        lacking = [name for name in missing if not name.startswith(_CLASSIFIERS)]
         problem = f"it lacks {lacking[0]}" if lacking else ""
     except OSError as error:
         raise OSError(
@@ -286,6 +287,15 @@ def _pretrained(backbone: Backbone, weights: AnyPath | None) -> Any:
             f"{file} does not hold weights of {backbone} ({problem}); {imagenet.url} does"
         )
     return network
+
+
+def _renamed(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The backbone's weights under today's names; torchvision's order has outlived other names."""
+    values = [value for name, value in state.items() if not name.startswith(_CLASSIFIERS)]
+    names = [name for name in network.state_dict() if not name.startswith(_CLASSIFIERS)]
+    if len(values) != len(names) or set(names) <= set(state):
+        return state
+    return dict(zip(names, values, strict=True))
 
 
 class _PreActivationBlock(nn.Module):

@@ -44,6 +44,8 @@ class TrainingSettings(Parameters):
         steps_per_epoch: steps between two epoch reports; 0 for ceil(N / (P x K)).
         seed: start of the random sequences.
         precision: `"auto"` computes in bfloat16 where the processor has it and float32 elsewhere.
+        compiled: let a GPU run the network by torch.compile and CUDA graphs; this takes a minute
+            before the first step.
         device: `"auto"` takes a GPU when there is one; otherwise a name such as `"cuda:1"`.
 
     Raises:
@@ -73,6 +75,7 @@ class TrainingSettings(Parameters):
     steps_per_epoch: Whole = Field(default=200, ge=0, le=MAXIMUM_STEPS)
     seed: Whole = Field(default=0, ge=0, lt=2**32)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compiled: bool = False
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")
 
     @model_validator(mode="after")
