@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tripletlib.distances import Metric
-from tripletlib.losses import Margin, batch_all, batch_hard, mine_hardest
+from tripletlib.losses import Margin, batch_all, batch_hard
+from tripletlib.mining import mine_hardest
 
 # --- Where others fall ---------------------------------------------------------------------------
 

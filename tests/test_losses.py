@@ -32,7 +32,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tripletlib.distances import Metric
-from tripletlib.losses import Margin, batch_all, batch_hard, batch_sample, mine_hardest
+from tripletlib.losses import Margin, batch_all, batch_hard, batch_sample
+from tripletlib.mining import mine_hardest
 
 # --- Values and gradients -----------------------------------------------------------------------
 

@@ -7,29 +7,16 @@ The functions here differ only in which of a batch's triplets they look at.
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tripletlib.distances import (
-    Metric,
-    check_metric,
-    full_precision,
-    is_zero,
-    middle,
-    pairwise_distances,
-    row_distances,
-    unit_rows,
-)
-from tripletlib.runtime import single_threaded_workers
+from tripletlib.distances import Metric, full_precision, pairwise_distances, row_distances
+from tripletlib.mining import Labels, as_tensor, mine_hardest
 
 Margin = float | Literal["soft"]
-Labels = Tensor | ArrayLike
 
 
 @dataclass(frozen=True)
@@ -247,55 +234,6 @@ def _draw_one(logits: Tensor, allowed: Tensor, generator: torch.Generator | None
     return (logits + noise).masked_fill(~allowed, -torch.inf).max(1).indices
 
 
-def mine_hardest(
-    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int = 256
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
-
-    `block` x B numbers are held at once. Other arguments are those of `batch_hard`.
-
-    Returns:
-        Indices `[B']` of the anchors that have a positive and a negative, of their hardest
-        positives and of their hardest negatives. Among equals any may be chosen.
-
-    Raises:
-        ValueError: an unknown metric.
-
-    Example:
-        >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
-        (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
-    """
-    points, offsets = _points_and_offsets(embeddings, metric)
-    labels = _as_tensor(labels, embeddings.device)
-    if len(points) <= 2 * block:  # a batch of the usual size: nothing to deal out
-        found = _hardest_of_rows(points, offsets, labels, slice(None))
-    else:
-        rows = [slice(start, start + block) for start in range(0, len(points), block)]
-        with single_threaded_workers(points.device) as pool:
-            blocks = pool.map(partial(_hardest_of_rows, points, offsets, labels), rows)
-            found = tuple(map(torch.cat, zip(*blocks, strict=True)))
-    positive, negative, size = found  # [B] each
-    anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
-    if len(anchors) == len(points):
-        return anchors, positive, negative
-    return anchors, positive[anchors], negative[anchors]
-
-
-def _hardest_of_rows(
-    points: Tensor, offsets: Tensor, labels: Tensor, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each anchor in a block: farthest positive, nearest negative, images of its identity."""
-    # Autocast leaves calls with `out` alone, and is slow to switch off.
-    score = points.new_empty(len(points[rows]), len(points))  # [block, B]
-    torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
-    same = labels[rows, None] == labels  # [block, B]
-    nearest_negative = score.masked_fill(same, torch.inf).min(1).indices
-    of_positives = torch.where(same, score, -torch.inf)
-    of_positives.diagonal(rows.start or 0).fill_(-torch.inf)  # no anchor is its own positive
-    farthest_positive = of_positives.max(1).indices
-    return farthest_positive, nearest_negative, same.sum(1)
-
-
 def triplet_losses(differences: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
     """Loss of single triplets from their d_pos - d_neg, and whether they are active; any shape.
 
@@ -317,22 +255,6 @@ def check_margin(margin: Margin) -> None:
         raise ValueError(f"margin must be a finite number >= 0 or 'soft', got {margin!r}")
 
 
-def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Points p and offsets o such that o_j - 2 p_i p_j orders each row i as the distance does.
-
-    It lacks |a|^2, the same along a row. Moved as in `Frame`, terms and rounding are small.
-    """
-    check_metric(metric)
-    (points,) = full_precision(embeddings.detach())
-    if metric == "cosine":
-        points = unit_rows(points)
-        no_direction = is_zero(points)
-    points = points - middle(points)
-    offsets = points.square().sum(1)
-    # Half the squared distance of unit rows is their cosine distance; where one is zero, that is 1.
-    return points, offsets + no_direction if metric == "cosine" else offsets
-
-
 def _check(embeddings: Tensor, labels: Labels, margin: Margin) -> Tensor:
     """The labels as a tensor, or a ValueError that says what is wrong with the batch."""
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
@@ -340,7 +262,7 @@ def _check(embeddings: Tensor, labels: Labels, margin: Margin) -> Tensor:
             f"embeddings must be floating point [B, D], got {embeddings.dtype} "
             f"{list(embeddings.shape)}"
         )
-    labels = _as_tensor(labels, embeddings.device)
+    labels = as_tensor(labels, embeddings.device)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must be [B] = [{len(embeddings)}], got {list(labels.shape)}")
     check_margin(margin)
@@ -373,13 +295,6 @@ def _mean_over(differences: Tensor, margin: Margin, embeddings: Tensor) -> Tripl
 def _unless_broken(loss: Tensor, embeddings: Tensor) -> Tensor:
     """The loss, or NaN if an entry is NaN or infinite: an image left out must not hide that."""
     return loss + 0 * embeddings.detach().sum(dtype=loss.dtype)
-
-
-def _as_tensor(labels: Labels, device: torch.device) -> Tensor:
-    if not isinstance(labels, Tensor):
-        names = np.asarray(labels)  # numbers or text: only which are equal matters
-        labels = torch.from_numpy(np.unique(names, return_inverse=True)[1].reshape(names.shape))
-    return labels.to(device)
 
 
 def _no_valid_triplet(labels: Tensor) -> ValueError:

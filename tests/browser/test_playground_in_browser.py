@@ -8,7 +8,8 @@ from lab_driver import drag, middle
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
-from tripletlib.losses import batch_all, batch_hard, mine_hardest
+from tripletlib.losses import batch_all, batch_hard
+from tripletlib.mining import mine_hardest
 from tripletlib.widgets import Playground, example_scene
 from tripletlib.widgets.pictures import page_file
 from tripletlib.widgets.scene import LEARNING_RATE

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from tripletlib.losses import Margin, batch_hard, mine_hardest, triplet_losses
+from tripletlib.losses import Margin, batch_hard, triplet_losses
+from tripletlib.mining import mine_hardest
 
 LEARNING_RATE = 1.0  # long, since the mean shares the gradient among all anchors
 
