@@ -15,6 +15,7 @@ from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard, lift
 METRICS = get_args(Metric)
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
+    "batch_hard_nonzero": partial(batch_hard, average="nonzero"),
     "batch_all": batch_all,
     "batch_all_nonzero": partial(batch_all, average="nonzero"),
     "semi_hard": semi_hard,
@@ -25,6 +26,9 @@ CASES: list[tuple[str, Margin, Metric]] = [
     ("batch_hard", 0.5, "euclidean"),
     ("batch_hard", "soft", "sqeuclidean"),
     ("batch_hard", 0.0, "cosine"),
+    ("batch_hard_nonzero", 0.5, "euclidean"),
+    ("batch_hard_nonzero", 2.0, "sqeuclidean"),
+    ("batch_hard_nonzero", "soft", "cosine"),
     ("batch_all", "soft", "euclidean"),
     ("batch_all", 2.0, "sqeuclidean"),
     ("batch_all", 0.5, "cosine"),
@@ -100,11 +104,11 @@ def oracle(
     name: str, embeddings: Any, labels: Tensor, margin: Margin, metric: Metric
 ) -> tuple[float, ...]:
     points = embeddings.tolist() if isinstance(embeddings, Tensor) else embeddings
-    if name == "batch_hard":
-        return oracles.batch_hard(points, labels.tolist(), margin, metric)[:2]
+    average = "nonzero" if name.endswith("_nonzero") else "all"
+    if name.startswith("batch_hard"):
+        return oracles.batch_hard(points, labels.tolist(), margin, metric, average)[:2]
     if name in ("semi_hard", "lifted"):
         return getattr(oracles, name)(points, labels.tolist(), margin, metric)
-    average = "nonzero" if name == "batch_all_nonzero" else "all"
     return oracles.batch_all(points, labels.tolist(), margin, metric, average)
 
 

@@ -63,7 +63,11 @@ def batch_all(
 
 
 def batch_sample(
-    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+    points: Sequence[Vector],
+    labels: Sequence[int],
+    margin: float | str,
+    metric: str,
+    weighted: bool = True,
 ) -> tuple[float, float]:
     """Expected loss and share of active triplets: anchors count alike, their triplets by chance."""
     by_anchor: dict[int, list[tuple[float, float]]] = {}
@@ -74,6 +78,7 @@ def batch_sample(
     loss = active = 0.0
     for pairs in by_anchor.values():
         weights = [math.exp(d_pos) * math.exp(-d_neg) for d_pos, d_neg in pairs]
+        weights = weights if weighted else [1.0] * len(pairs)
         for weight, pair in zip(weights, pairs, strict=True):
             chance = weight / math.fsum(weights) / len(by_anchor)
             loss += chance * triplet_loss(*pair, margin)
@@ -82,7 +87,11 @@ def batch_sample(
 
 
 def batch_hard(
-    points: Sequence[Vector], labels: Sequence[int], margin: float | str, metric: str
+    points: Sequence[Vector],
+    labels: Sequence[int],
+    margin: float | str,
+    metric: str,
+    average: str = "all",
 ) -> tuple[float, float, list[float], list[float]]:
     """Loss, share of active triplets, and each kept anchor's hardest two distances."""
     by_anchor: dict[int, list[tuple[float, float]]] = {}
@@ -96,8 +105,9 @@ def batch_hard(
     ]
     losses = [triplet_loss(d_pos, d_neg, margin) for d_pos, d_neg in hardest]
     active = sum(is_active(d_pos, d_neg, margin) for d_pos, d_neg in hardest)
+    counted = len(losses) if average == "all" else sum(loss > 0 for loss in losses)
     return (
-        math.fsum(losses) / len(losses),
+        math.fsum(losses) / max(counted, 1),
         active / len(losses),
         [d_pos for d_pos, _ in hardest],
         [d_neg for _, d_neg in hardest],

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tripletlib.distances import Metric
-from tripletlib.losses import Margin, batch_all, batch_hard
+from tripletlib.losses import Margin, TripletResult, batch_all, batch_hard
 from tripletlib.mining import mine_hardest
 
 # --- Where others fall ---------------------------------------------------------------------------
@@ -62,13 +62,16 @@ def test_no_active_triplet_costs_nothing_and_moves_nothing(name: str) -> None:
     assert_close(grad, torch.zeros_like(grad))
 
 
-def test_the_two_averages_differ_by_the_share_of_active_triplets() -> None:
+@pytest.mark.parametrize(("loss", "margin"), [(batch_all, 0.5), (batch_hard, 0.1)])
+def test_the_two_averages_differ_by_the_share_of_active_triplets(
+    loss: Callable[..., TripletResult], margin: Margin
+) -> None:
     embeddings, labels = unequal()
-    mean = batch_all(embeddings, labels, 0.5)
+    mean = loss(embeddings, labels, margin)
     assert 0 < mean.active_fraction < 1
-    nonzero = batch_all(embeddings, labels, 0.5, average="nonzero")
+    nonzero = loss(embeddings, labels, margin, average="nonzero")
     assert_close(nonzero.loss * mean.active_fraction, mean.loss, check_dtype=False)
-    soft = [batch_all(embeddings, labels, "soft", average=a).loss for a in ("all", "nonzero")]
+    soft = [loss(embeddings, labels, "soft", average=a).loss for a in ("all", "nonzero")]
     assert_close(*soft)
 
 
@@ -193,6 +196,7 @@ def test_bad_arguments_are_named(name: str) -> None:
         mine_hardest(points, labels, metric="manhattan")
 
 
-def test_batch_all_needs_a_known_average() -> None:
+@pytest.mark.parametrize("loss", [batch_hard, batch_all])
+def test_an_average_must_be_known(loss: Callable[..., TripletResult]) -> None:
     with pytest.raises(ValueError, match=r"average must be 'all' or 'nonzero', got 'some'"):
-        batch_all(torch.zeros(3, 2), torch.tensor([0, 0, 1]), average="some")  # type: ignore[arg-type]
+        loss(torch.zeros(3, 2), torch.tensor([0, 0, 1]), average="some")

@@ -50,7 +50,7 @@ def test_loss_is_that_of_the_triple_loop(
     assert_close(result.loss.item(), expected, rtol=1e-6, atol=1e-8)
     single = LOSSES[name](embeddings.float(), labels, margin, metric)
     expected_single, _ = oracle(name, embeddings.float().double(), labels, margin, metric)
-    if name != "batch_all_nonzero":  # rounding at the hinge's kink changes what it divides by
+    if not name.endswith("_nonzero"):  # rounding at the hinge's kink changes what it divides by
         assert_close(single.loss.item(), expected_single, rtol=1e-4, atol=1e-5)
     if batch in SMOOTH:  # elsewhere rounding decides which side of a tie a triplet is on
         assert_close(result.active_fraction.item(), expected_active)
@@ -93,10 +93,10 @@ def reference(
         margin=0 if margin == "soft" else margin,
         smooth_loss=margin == "soft",  # softplus(d_pos - d_neg + margin): ours at margin 0
         distance=distance,
-        reducer=AvgNonZeroReducer() if name == "batch_all_nonzero" else MeanReducer(),
+        reducer=AvgNonZeroReducer() if name.endswith("_nonzero") else MeanReducer(),
     )
-    mined = BatchHardMiner(distance=distance)(embeddings, labels) if name == "batch_hard" else None
-    return loss(embeddings, labels, mined)
+    mine = BatchHardMiner(distance=distance) if name.startswith("batch_hard") else None
+    return loss(embeddings, labels, mine and mine(embeddings, labels))
 
 
 OTHER_DEFINITION = "semi_hard", "lifted"  # of theirs: all semi-hard triplets; a hinge only
@@ -155,16 +155,26 @@ def test_semi_hard_takes_the_hardest_of_the_semi_hard_triplets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("margin", "metric"), [(0.5, "euclidean"), ("soft", "sqeuclidean"), (0.1, "cosine")]
+    ("margin", "metric", "weighted"),
+    [
+        (0.5, "euclidean", True),
+        ("soft", "sqeuclidean", True),
+        (0.1, "cosine", True),
+        (0.5, "euclidean", False),
+        ("soft", "sqeuclidean", False),
+    ],
 )
-def test_batch_sample_draws_as_often_as_it_says(margin: Margin, metric: Metric) -> None:
+def test_batch_sample_draws_as_often_as_it_says(
+    margin: Margin, metric: Metric, weighted: bool
+) -> None:
     embeddings, labels = unequal()
-    generator = torch.Generator().manual_seed(0)
-    draws = [batch_sample(embeddings, labels, margin, metric, generator) for _ in range(4000)]
+    more = torch.Generator().manual_seed(0), weighted
+    draws = [batch_sample(embeddings, labels, margin, metric, *more) for _ in range(4000)]
     losses = torch.stack([result.loss for result in draws])
     active = torch.stack([result.active_fraction for result in draws]).double()
     assert losses.std() > 0
-    expected = oracles.batch_sample(embeddings.tolist(), labels.tolist(), margin, metric)
+    points = embeddings.tolist()
+    expected = oracles.batch_sample(points, labels.tolist(), margin, metric, weighted)
     for values, mean in zip((losses, active), expected, strict=True):
         assert abs(values.mean() - mean) < 4 * values.std() / len(values) ** 0.5
 

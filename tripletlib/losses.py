@@ -17,6 +17,7 @@ from tripletlib.distances import Metric, full_precision, pairwise_distances, row
 from tripletlib.mining import Labels, as_tensor, mine_hardest
 
 Margin = float | Literal["soft"]
+Average = Literal["all", "nonzero"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class TripletResult:
 
 
 def batch_hard(
-    embeddings: Tensor, labels: Labels, margin: Margin = 0.5, metric: Metric = "euclidean"
+    embeddings: Tensor,
+    labels: Labels,
+    margin: Margin = 0.5,
+    metric: Metric = "euclidean",
+    average: Average = "all",
 ) -> TripletResult:
     """Mean loss of each anchor with its farthest positive and its nearest negative.
 
@@ -59,15 +64,18 @@ def batch_hard(
         margin: a distance >= 0 for the hinge max(0, margin + d_pos - d_neg), or `"soft"` for
             log(1 + exp(d_pos - d_neg)).
         metric: distance, see `pairwise_distances`.
+        average: divide by the number of all triplets (`"all"`) or of those whose loss is above 0
+            (`"nonzero"`; with the soft margin that is all).
 
     Returns:
         A `TripletResult`. Anchors without a positive are left out of every figure.
 
     Raises:
-        ValueError: no valid triplet in the batch, wrong shapes, a bad margin or metric.
+        ValueError: no valid triplet in the batch, wrong shapes, a bad margin, metric or average.
 
     Source:
-        Hermans et al. 2017 (arXiv 1703.07737), equation 5 and section 2, "soft margin".
+        Hermans et al. 2017 (arXiv 1703.07737), equation 5 and section 2, "soft margin" and on
+        averaging over the non-zero terms.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
@@ -87,7 +95,7 @@ def batch_hard(
     kept, partners = full_precision(kept, partners)
     d_pos, d_neg = row_distances(kept, partners, metric)  # [B'] each
     losses, active = triplet_losses(d_pos - d_neg, margin)
-    loss = losses.mean()
+    loss = _mean(losses, average)
     return TripletResult(
         loss=loss if all_kept else _unless_broken(loss, embeddings),
         active_fraction=active.mean(dtype=torch.float32),
@@ -101,19 +109,12 @@ def batch_all(
     labels: Labels,
     margin: Margin = 0.5,
     metric: Metric = "euclidean",
-    average: Literal["all", "nonzero"] = "all",
+    average: Average = "all",
 ) -> TripletResult:
     """Mean loss over all valid triplets of the batch.
 
-    `average` divides by the number of valid triplets (`"all"`) or of those whose loss is above 0
-    (`"nonzero"`; with the soft margin that is all). Other arguments are those of `batch_hard`.
-
-    Returns:
-        A `TripletResult` without chosen distances. If no triplet is active, the hinge's loss is 0
-        and so is its gradient.
-
-    Raises:
-        ValueError: no valid triplet in the batch, wrong shapes, a bad margin, metric or average.
+    Arguments and errors are those of `batch_hard`; the result has no chosen distances. If no
+    triplet is active, the hinge's loss is 0 and so is its gradient.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), equation 6, and section 2 on averaging over the
@@ -125,15 +126,12 @@ def batch_all(
         >>> batch_all(embeddings, labels, margin=0.5).loss  # (1.5 + 2.5) / 8
         tensor(0.5000)
     """
-    if average not in ("all", "nonzero"):
-        raise ValueError(f"average must be 'all' or 'nonzero', got {average!r}")
     distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
     anchors, positives = is_positive.nonzero(as_tuple=True)  # [M] pairs each
     differences = distances[anchors, positives][:, None] - distances[anchors]  # [M, B]
     losses, active = triplet_losses(differences[is_negative[anchors]], margin)  # [triplets]
-    counted = (losses > 0).sum().clamp_min(1) if average == "nonzero" else len(losses)
     return TripletResult(
-        loss=losses.sum() / counted, active_fraction=active.mean(dtype=torch.float32)
+        loss=_mean(losses, average), active_fraction=active.mean(dtype=torch.float32)
     )
 
 
@@ -199,19 +197,22 @@ def batch_sample(
     margin: Margin = 0.5,
     metric: Metric = "euclidean",
     generator: torch.Generator | None = None,
+    weighted: bool = True,
 ) -> TripletResult:
     """Mean loss of each anchor with one positive and one negative drawn at random, hard ones first.
 
     An anchor's positive is drawn with probability proportional to exp(d), its negative with
     exp(-d): farther positives and nearer negatives are likelier, and of images that lie close
-    together, compared with 1, all are about as likely.
+    together, compared with 1, all are about as likely. With `weighted` false all are equally likely
+    wherever they lie: plain triplets, without any mining.
 
     `generator` is the source of the draws; None takes PyTorch's own, which `torch.manual_seed`
     sets. Other arguments and errors are those of `batch_hard`; the result has no chosen distances.
 
     Source:
         `batch_sample` in loss.py of VisualComputingInstitute/triplet-reid, the code of Hermans et
-        al. 2017 (arXiv 1703.07737).
+        al. 2017 (arXiv 1703.07737). The plain triplets of its section 2 use each image once; here
+        each is an anchor.
 
     Example:
         >>> embeddings = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
@@ -220,7 +221,7 @@ def batch_sample(
     """
     distances, is_positive, is_negative = _all_pairs(embeddings, labels, margin, metric)
     anchors = is_positive.any(1).nonzero().squeeze(1)  # [B']
-    weights = distances.detach()[anchors]  # [B', B] logarithms of the weights
+    weights = distances.detach()[anchors] * weighted  # [B', B] logarithms of the weights
     positives = _draw_one(weights, is_positive[anchors], generator)  # [B']
     negatives = _draw_one(-weights, is_negative[anchors], generator)  # [B']
     differences = distances[anchors, positives] - distances[anchors, negatives]
@@ -281,6 +282,15 @@ def _all_pairs(
     if same.all() or not is_positive.any():
         raise _no_valid_triplet(labels)
     return pairwise_distances(embeddings, metric=metric), is_positive, ~same
+
+
+def _mean(losses: Tensor, average: Average) -> Tensor:
+    """Mean of single losses; see `average` of `batch_hard`."""
+    if average == "all":
+        return losses.mean()
+    if average != "nonzero":
+        raise ValueError(f"average must be 'all' or 'nonzero', got {average!r}")
+    return losses.sum() / (losses > 0).sum().clamp_min(1)
 
 
 def _mean_over(differences: Tensor, margin: Margin, embeddings: Tensor) -> TripletResult:

@@ -116,8 +116,8 @@ REFUSED = {
     "augment: maybe": "augment: 'maybe' should be true or false; for example true",
     "augment: 2": "augment: 2 should be true or false",
     "resume: finished": "resume: 'finished' should be true or false or 'unfinished'",
-    "loss: hard": "loss: 'hard' should be 'batch_hard', 'batch_all', 'batch_all_nonzero', "
-    "'batch_sample' or 'semi_hard'",
+    "loss: hard": "loss: 'hard' should be 'batch_hard', 'batch_hard_nonzero', 'batch_all', "
+    "'batch_all_nonzero', 'batch_sample', 'random_triplets', 'semi_hard' or 'lifted'",
     "loss: [batch_hard]": "loss: ['batch_hard'] should be 'batch_hard'",
     "tta: 5crops-flip": "tta: '5crops-flip' should be 'none', 'flip', '5crops' or '5crops+flip'",
     "metric: manhattan": "metric: 'manhattan' should be 'euclidean'",

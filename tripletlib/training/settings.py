@@ -7,15 +7,25 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tripletlib.distances import Metric
-from tripletlib.losses import TripletResult, batch_all, batch_hard, batch_sample, semi_hard
+from tripletlib.losses import (
+    TripletResult,
+    batch_all,
+    batch_hard,
+    batch_sample,
+    lifted,
+    semi_hard,
+)
 from tripletlib.training.parameters import Parameters, Real, Whole
 
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
+    "batch_hard_nonzero": partial(batch_hard, average="nonzero"),
     "batch_all": batch_all,
     "batch_all_nonzero": partial(batch_all, average="nonzero"),
     "batch_sample": batch_sample,
+    "random_triplets": partial(batch_sample, weighted=False),
     "semi_hard": semi_hard,
+    "lifted": lifted,
 }
 MAXIMUM_STEPS, MAXIMUM_BATCH = 10_000_000, 65_536
 
@@ -58,9 +68,16 @@ class TrainingSettings(Parameters):
 
     identities: Whole = Field(default=8, ge=2, le=MAXIMUM_BATCH)
     images_per_identity: Whole = Field(default=4, ge=2, le=MAXIMUM_BATCH)
-    loss: Literal["batch_hard", "batch_all", "batch_all_nonzero", "batch_sample", "semi_hard"] = (
-        "batch_all"
-    )
+    loss: Literal[
+        "batch_hard",
+        "batch_hard_nonzero",
+        "batch_all",
+        "batch_all_nonzero",
+        "batch_sample",
+        "random_triplets",
+        "semi_hard",
+        "lifted",
+    ] = "batch_all"
     margin: Annotated[Real, Field(ge=0)] | Literal["soft"] = "soft"
     metric: Metric = "euclidean"
     identity_loss: Real = Field(default=0, ge=0)
