@@ -8,7 +8,7 @@ READY := .venv/.ready
 PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test bench lab notebooks course slides site constraints hashes clean
+.PHONY: help setup run sweep check test bench lab notebooks course slides site constraints hashes clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(READY): pyproject.toml $(wildcard $(CONSTRAINTS))
 
 run: $(READY) ## execute the notebooks into runs/default/, or one experiment: make run PARAMS=notebooks/params/FILE.yaml
 	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params "$$PARAMS")
+
+sweep: $(READY) ## run a grid of experiments, one for each combination: make sweep PARAMS=notebooks/params/FILE.yaml
+	$(BIN)/python -m tripletlib sweep "$$PARAMS"
 
 check: export OMP_NUM_THREADS ?= 1
 check: $(READY) ## lint, types and the fast tests, in about a minute

@@ -13,6 +13,7 @@ COMMANDS = {
     "score": ("experiments.commands:score", "score a trained experiment, also re-ranked"),
     "ship": ("experiments.commands:ship", "make a run's weights the ones that ship"),
     "notebooks": ("publishing.runner:main", "execute the notebooks, or renew their outputs"),
+    "sweep": ("publishing.sweep:main", "run a grid of experiments"),
     "slides": ("publishing.slides:main", "make a deck of slides of each lesson"),
     "results": ("publishing.results:main", "keep a run, or renew the page of results"),
     "doctor": ("publishing.doctor:main", "look whether the lessons can run here"),

@@ -1,6 +1,7 @@
 """What must hold of every notebook in the repository; that its cells run is nbval's part."""
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import pytest
 
 from tripletlib.experiments import Experiment
 from tripletlib.publishing import find_headlines, find_notebooks, read_parameters
+from tripletlib.publishing.sweep import read_grid
 from tripletlib.runtime import REPOSITORY
+from tripletlib.training.settings import LOSSES
 
 NOTEBOOKS = find_notebooks()
 PARAMETER_FILES = sorted((REPOSITORY / "notebooks" / "params").glob("*.yaml"))
+GRIDS = [file for file in PARAMETER_FILES if "losses" in file.stem]
 MARK = "# NBVAL_CHECK_OUTPUT"
 MINIMUM_CHECKED = 3
 
@@ -136,5 +140,17 @@ def test_an_experiments_parameters_are_read_from_it():
 
 @pytest.mark.parametrize("file", PARAMETER_FILES, ids=lambda file: file.stem)
 def test_parameter_files_name_what_their_notebook_has(file):
-    _, parameters = read_parameters(file)
-    assert parameters["run_name"] == file.stem
+    if file not in GRIDS:
+        _, parameters = read_parameters(file)
+        assert parameters["run_name"] == file.stem
+
+
+@pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
+def test_grids_of_losses_are_whole(file):
+    cells = read_grid(file)
+    assert {cell.folder.parent.name for cell in cells} == {file.stem}
+    axes = {name: {cell.place[name] for cell in cells} for name in ("loss", "margin", "seed")}
+    assert len(cells) == math.prod(map(len, axes.values()))
+    if not file.stem.endswith("quick"):
+        assert axes["loss"] == set(LOSSES)
+        assert (axes["margin"], axes["seed"]) == ({0.1, 0.2, 0.5, 1.0, "soft"}, {0, 1, 2})

@@ -160,8 +160,9 @@ def in_place_of_python(project, script):
 @pytest.mark.parametrize("file", ["my own file.yaml", "it's.yaml", "a(1);b.yaml", "*.yaml"])
 def test_make_run_takes_any_file_name(project, file):
     place = in_place_of_python(project, "printf '%s\\n' \"$@\"")
-    told = make(project, "run", f"PARAMS={file}", *place).stdout
-    assert told.splitlines()[-6:] == ["-m", "tripletlib", "notebooks", "run", "--params", file]
+    for target, *before in (("run", "notebooks", "run", "--params"), ("sweep", "sweep")):
+        told = make(project, target, f"PARAMS={file}", *place).stdout
+        assert told.splitlines()[-3 - len(before) :] == ["-m", "tripletlib", *before, file]
 
 
 def test_make_hashes_writes_what_pip_reports(project):

@@ -28,6 +28,7 @@ from tripletlib.runtime import (
     AnyPath,
     ParameterError,
     from_repository,
+    run_folder,
     runs_root,
 )
 from tripletlib.training import find_parameter_file, no_such_parameter, read_parameter_file, spelled
@@ -68,19 +69,40 @@ def read_parameters(file: AnyPath, folder: AnyPath = NOTEBOOKS) -> tuple[Path, d
     """
     file = find_parameter_file(file)
     parameters = read_parameter_file(file)
-    notebook = next((p for p in find_notebooks(folder) if p.name[:3] == file.name[:3]), None)
-    if notebook is None:
-        raise ParameterError(f"{file}: its name must begin with a notebook's number, such as 01_")
-    if "Experiment.from_notebook" in notebook.read_text(encoding="utf-8"):
-        Experiment.from_file(file)  # such a notebook takes whatever an experiment has
-        return notebook, parameters
+    notebook = notebook_of(file, folder)
+    check_parameters(file, notebook, [parameters])
+    return notebook, parameters
+
+
+def notebook_of(file: Path, folder: AnyPath = NOTEBOOKS) -> Path:
+    """The notebook that a parameter file's number names; a ParameterError if there is none."""
+    for notebook in find_notebooks(folder):
+        if notebook.name[:3] == file.name[:3]:
+            return notebook
+    raise ParameterError(f"{file}: its name must begin with a notebook's number, such as 01_")
+
+
+def takes_experiment(notebook: Path) -> bool:
+    """Whether a notebook takes whatever an `Experiment` has, more than its first cell shows."""
+    return "Experiment.from_notebook" in notebook.read_text(encoding="utf-8")
+
+
+def check_parameters(file: Path, notebook: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises a ParameterError if the notebook cannot take the parameters of a file's runs."""
+    if takes_experiment(notebook):
+        for parameters in runs:
+            try:
+                Experiment(**parameters)
+            except ParameterError as error:
+                raise ParameterError(f"{file}, {error}") from None
+        return
     known = papermill.inspect_notebook(str(notebook))
-    problems = [_problem(name, value, known) for name, value in parameters.items()]
-    if "run_name" in known and "run_name" not in parameters:
+    given = [item for parameters in runs for item in parameters.items()]
+    problems = [_problem(name, value, known) for name, value in given]
+    if "run_name" in known and "run_name" not in dict(given):
         problems.append(f"run_name is missing; add it, for example run_name: {file.stem}")
     if any(problems):
-        raise ParameterError(f"{file}, {'; '.join(filter(None, problems))}")
-    return notebook, parameters
+        raise ParameterError(f"{file}, {'; '.join(dict.fromkeys(filter(None, problems)))}")
 
 
 def _problem(name: str, value: object, known: Mapping[str, Any]) -> str:
@@ -205,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ParameterError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        output = runs_root() / options.params.stem / notebook.name
+        output = run_folder(parameters.get("run_name", options.params.stem)) / notebook.name
         outcomes = [execute(notebook, output, parameters, echo=True)]
     print(f"\n{_summary(outcomes)}")
     failed = [outcome for outcome in outcomes if outcome.error]
