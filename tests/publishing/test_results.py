@@ -1,6 +1,8 @@
 """The results page says what `results.csv` says, and that rests on the runs kept beside it."""
 
 import re
+import shutil
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,15 @@ import yaml
 from tripletlib.publishing import results
 from tripletlib.publishing.results import (
     FOLDER,
+    LOSS_TABLES,
     MEASURED,
     TITLES,
     draw_curves,
+    draw_losses,
     draw_retrieval_scores,
     filled_page,
     main,
+    read_losses,
     read_results,
 )
 from tripletlib.training import History
@@ -34,10 +39,9 @@ def read(file):
 def test_the_page_shows_what_the_table_says():
     assert filled_page(PAGE, TABLE) == PAGE
     figures = {file.name for file in FOLDER.glob("*.png")}
-    assert figures == {f"curves_{section}.png" for section in TITLES} | {
-        "scores_drawn.png",
-        "scores_market1501.png",
-    }
+    expected = {f"curves_{section}.png" for section in TITLES}
+    expected |= {"scores_drawn.png", "scores_market1501.png"}
+    assert figures == expected | ({"losses.png"} if len(read_losses()) > 1 else set())
     assert figures <= set(re.findall(r"\]\((\w+\.png)\)", PAGE))
 
 
@@ -111,7 +115,7 @@ def finished(tmp_path, monkeypatch):
     folder = tmp_path / "results"
     folder.mkdir()
     TABLE.head(0).to_csv(folder / "results.csv", index=False)
-    marks = "".join(f"<!-- {name} -->\n\n<!-- end -->\n" for name in ("runs", *TITLES))
+    marks = "".join(f"<!-- {name} -->\n\n<!-- end -->\n" for name in ("runs", "losses", *TITLES))
     (folder / "README.md").write_text(marks)
     monkeypatch.setattr(results, "FOLDER", folder)
     monkeypatch.setenv("TRIPLETLIB_RUNS", str(run.parent))
@@ -179,10 +183,13 @@ def test_the_page_and_its_figures_are_renewed(finished):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
     TABLE.to_csv(folder / "results.csv", index=False)
+    for name in LOSS_TABLES:
+        if (FOLDER / f"{name}.csv").is_file():
+            shutil.copy(FOLDER / f"{name}.csv", folder)
     assert main(["page"]) == 0
     page = (folder / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"<!-- \w+ -->\n\|.*?<!-- end -->", PAGE, re.DOTALL)
-    assert len(blocks) == len(TITLES)
+    assert len(blocks) == len(TITLES) + 1  # that of the losses
     assert all(block in page for block in blocks)
     figures = {file.name for file in folder.glob("*.png")}
     assert figures == {file.name for file in FOLDER.glob("*.png")}
@@ -251,3 +258,53 @@ def test_a_table_with_other_columns_is_refused(finished):
     (folder / "results.csv").write_text("run,score\n")
     with pytest.raises(ValueError, match="must have the columns section, run"):
         read_results(folder)
+
+
+@pytest.fixture
+def swept(finished):
+    """The results folder, and a sweep's rows and file; its mAPs are 0, 0.1, 0.2, ... in order."""
+    run, folder = finished
+    shutil.copy(FOLDER / "paper_losses.csv", folder)
+    cells = [*product(["batch_all", "batch_hard"], ["0.5", "soft"], [0, 1, 2])]
+    rows = pd.DataFrame(cells, columns=["loss", "margin", "seed"])
+    rows = rows.assign(run="a", map_market=np.arange(len(rows)) / 10, seconds=1, error="")
+    file = run.parent / "03_losses" / "sweep.csv"
+    file.parent.mkdir()
+    return folder, rows, file
+
+
+def test_a_sweep_of_losses_is_shown_beside_the_papers_table(swept):
+    folder, rows, file = swept
+    rows.to_csv(file, index=False)
+    assert main(["sweep", "03_losses"]) == 0
+    text = filled_page((folder / "README.md").read_text(), read_results(folder), folder)
+    lines = text.splitlines()
+    assert "| batch all | soft | 40.0 (30.0 to 50.0) | 61.0 |" in lines
+    assert "| batch hard | 0.5 | 70.0 (60.0 to 80.0) | 65.1 |" in lines
+    assert "](losses.png)" in text
+
+    figure = draw_losses(read_losses(folder))
+    ours, papers = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == [
+        LOSS_TABLES[name][0] for name in ("03_losses", "paper_losses")
+    ]
+    assert [label.get_text() for label in ours.get_yticklabels()] == ["batch all", "batch hard"]
+    for ax, points in ((ours, [[10, 70], [40, 100]]), (papers, [[60.3, 65.12], [61.04, 65.77]])):
+        assert [bars.get_label() for bars in ax.containers] == ["0.5", "soft"]
+        for bars, scores in zip(ax.containers, points, strict=True):
+            np.testing.assert_allclose(bars.lines[0].get_xdata(), scores)
+    _, _, (interval,) = ours.containers[0].lines
+    np.testing.assert_allclose(
+        [ends[:, 0] for ends in interval.get_segments()], [[0, 20], [60, 80]]
+    )
+
+
+@pytest.mark.parametrize("trouble", ["a cell failed", "a cell is missing"])
+def test_an_unfinished_sweep_is_not_kept(swept, capsys, trouble):
+    folder, rows, file = swept
+    rows.loc[4, "error"] = "status 1: out of memory"
+    rows = rows if trouble == "a cell failed" else rows.drop(4)
+    rows.to_csv(file, index=False)
+    assert main(["sweep", "03_losses"]) == 2
+    assert "03_losses holds 11 of 12 cells: finish the sweep first" in capsys.readouterr().err
+    assert not (folder / "03_losses.csv").exists()

@@ -1,6 +1,7 @@
 """Keeps runs worth quoting in `notebooks/results/`, and renews the page that shows them."""
 
 import argparse
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,12 @@ TITLES = {
     "digits": "Handwritten digits",
     "drawn": "Drawn pedestrians (synthetic)",
     "market1501": "Market-1501",
+}
+# By the name of its file: the panel's title, and the score in it
+LOSS_TABLES = {
+    "01_losses": ("Digits in 8 dimensions, 5-NN accuracy", "k-NN accuracy"),
+    "03_losses": ("Drawn pedestrians, mAP (trapezoid)", "map_market"),
+    "paper_losses": ("Hermans et al. 2017: MARS, mAP", "map"),
 }
 MEASURED = "measured"  # the source of a row that was measured here
 _RETRIEVAL_SCORES = ("map", "map_market", "rank1", "rank5")
@@ -71,6 +78,31 @@ def keep_run(source: Path, folder: Path, **about: str | int) -> int:
     return len(rows)
 
 
+def keep_sweep(source: Path, folder: Path) -> int:
+    """Copies the table of a finished sweep of losses into the results; returns how many rows."""
+    table = _read_text(source / "sweep.csv")
+    cells = math.prod(table[axis].nunique() for axis in ("loss", "margin", "seed"))
+    good = int((table["error"] == "").sum())
+    if good < cells:
+        raise ValueError(f"{source} holds {good} of {cells} cells: finish the sweep first")
+    _write(table.drop(columns=["run", "error"]), folder / f"{source.name}.csv")
+    return good
+
+
+def read_losses(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
+    """The kept tables by their titles: by loss and margin mean, min and max over the seeds, in %.
+
+    The first has a row for each loss and margin that another has.
+    """
+    tables = {}
+    for name, (title, score) in LOSS_TABLES.items():
+        if (file := folder / f"{name}.csv").is_file():
+            rows = _read_text(file)
+            scores, by = 100 * pd.to_numeric(rows[score]), [rows["loss"], rows["margin"]]
+            tables[title] = scores.groupby(by, sort=False).agg(["mean", "min", "max"])
+    return tables
+
+
 def _thinned(log: pd.DataFrame) -> pd.DataFrame:
     """Every 100th row of a log; loss and active fraction are means of the steps since the last."""
     rows = log.iloc[MEAN_LOSS_EVERY - 1 :: MEAN_LOSS_EVERY]
@@ -81,7 +113,7 @@ def _thinned(log: pd.DataFrame) -> pd.DataFrame:
 def filled_page(page: str, table: pd.DataFrame, folder: Path = FOLDER) -> str:
     """The Markdown page with all that stands between `<!-- NAME -->` and `<!-- end -->` renewed."""
     sections = {section: table[table["section"] == section] for section in TITLES}
-    parts = {"runs": _runs_list(table, folder)}
+    parts = {"runs": _runs_list(table, folder), "losses": _losses_table(read_losses(folder))}
     for section, rows in sections.items():
         is_digits = section == "digits"
         parts[section] = _digits_table(rows, folder) if is_digits else _retrieval_table(rows)
@@ -106,6 +138,22 @@ def _digits_table(rows: pd.DataFrame, folder: Path) -> str:
         about = [row["what"], seed, f"{int(row['step']):,}", precision]
         lines.append([*about, *scores, f"{loss:.3f}", row["minutes"]])
     return _markdown(lines)
+
+
+def _losses_table(tables: dict[str, pd.DataFrame]) -> str:
+    """Scores by loss and margin, one column a table of `read_losses`; ranges in brackets."""
+    texts = {title: table.apply(_mean_and_range, axis=1) for title, table in tables.items()}
+    index = next((table.index for table in tables.values()), None)
+    rows = pd.DataFrame(texts, index).fillna("").itertuples()
+    lines = [[loss.replace("_", " "), margin, *cells] for (loss, margin), *cells in rows]
+    alone = len(tables) < 2  # there is a figure where the paper's is not
+    figure = "" if alone else "\n\n![Scores by loss and margin, one panel a column](losses.png)"
+    return _markdown([["loss", "margin", *tables], *lines]) + figure
+
+
+def _mean_and_range(score: pd.Series) -> str:
+    mean, low, high = score[["mean", "min", "max"]]
+    return f"{mean:.1f}" if low == high else f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _retrieval_table(rows: pd.DataFrame) -> str:
@@ -190,6 +238,28 @@ def draw_retrieval_scores(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def draw_losses(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Draws scores by loss and margin, one panel a table of `read_losses`; bars are the ranges."""
+    losses, margins = (next(iter(tables.values())).index.unique(level) for level in (0, 1))
+    size = 4 * len(tables) + 1.5, 0.7 * len(losses) + 1.2
+    figure, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        for place, (margin, (colour, marker, _)) in enumerate(zip(margins, SERIES, strict=False)):
+            rows = table.xs(margin, level="margin").reindex(losses)
+            heights = np.arange(len(losses)) + 0.15 * (place - (len(margins) - 1) / 2)
+            # Of equal scores, rounding may put the mean outside.
+            spread = [(rows["mean"] - rows[end]).abs() for end in ("min", "max")]
+            look = {"fmt": marker, "color": colour, "ms": 5, "capsize": 2, "label": margin}
+            ax.errorbar(rows["mean"], heights, xerr=spread, **look)
+        ax.set(title=title, xlabel="%")
+    axes[0, 0].set_yticks(range(len(losses)), [loss.replace("_", " ") for loss in losses])
+    axes[0, 0].invert_yaxis()
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, title="margin", loc="outside lower center", ncols=len(margins))
+    figure.suptitle("Losses and margins: mean and range over the seeds")
+    return figure
+
+
 def _measured_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each run that was measured here."""
     return rows[rows["source"] == MEASURED].drop_duplicates("run")
@@ -244,6 +314,8 @@ def write_page(folder: Path = FOLDER) -> None:
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}_{section}.png", dpi=96)
             plt.close(figure)
+    if len(losses := read_losses(folder)) > 1:
+        draw_losses(losses).savefig(folder / "losses.png", dpi=96)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -259,16 +331,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep.add_argument("--what", required=True, help="the run in a few words")
     keep.add_argument("--minutes", required=True, type=int, help="how long it trained")
     keep.add_argument("--command", required=True, help="what repeats it")
+    sweep = actions.add_parser("sweep", help="keep the table of a sweep of losses and margins")
+    sweep.add_argument("run", choices=[*LOSS_TABLES][:-1])
     options = vars(parser.parse_args(arguments))
-    if options.pop("action") == "page":
+    action = options.pop("action")
+    if action == "page":
         write_page(FOLDER)
         print(FOLDER / "README.md")
         return 0
     run = options.pop("run")
     try:
-        added = keep_run(run_folder(run), FOLDER, **options)
+        keep_it = keep_sweep if action == "sweep" else keep_run
+        added = keep_it(run_folder(run), FOLDER, **options)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{run}: {added} rows in {FOLDER / 'results.csv'}")
+    print(f"{run}: {added} rows in {FOLDER}")
     return 0
