@@ -38,12 +38,9 @@ def mine_hardest(
     points, offsets = _points_and_offsets(embeddings, metric)
     labels = as_tensor(labels, embeddings.device)
     if len(points) <= 2 * block:  # a batch of the usual size: nothing to deal out
-        found = _hardest_of_rows(points, offsets, labels, slice(None))
+        found = _hardest_of_rows(points, offsets, labels, slice(None), slice(None))
     else:
-        rows = [slice(start, start + block) for start in range(0, len(points), block)]
-        with single_threaded_workers(points.device) as pool:
-            blocks = pool.map(partial(_hardest_of_rows, points, offsets, labels), rows)
-            found = tuple(map(torch.cat, zip(*blocks, strict=True)))
+        found = _hardest_in_blocks(points, offsets, labels, block)
     positive, negative, size = found  # [B] each
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
@@ -51,19 +48,53 @@ def mine_hardest(
     return anchors, positive[anchors], negative[anchors]
 
 
-def _hardest_of_rows(
-    points: Tensor, offsets: Tensor, labels: Tensor, rows: slice
+def _hardest_in_blocks(
+    points: Tensor, offsets: Tensor, labels: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each anchor in a block: farthest positive, nearest negative, images of its identity."""
+    """As `_hardest_of_rows`, of all anchors.
+
+    In the order of the identities, a block's positives stand in a band of a few columns.
+    """
+    labels, order = labels.unique(return_inverse=True)[1].sort()
+    points, offsets = points[order], offsets[order]
+    starts = range(0, len(points), block)
+    rows = [slice(start, min(start + block, len(points))) for start in starts]
+    begin = torch.searchsorted(labels, labels[[part.start for part in rows]]).tolist()
+    end = torch.searchsorted(labels, labels[[part.stop - 1 for part in rows]], right=True).tolist()
+    with single_threaded_workers(points.device) as pool:
+        search = partial(_hardest_of_rows, points, offsets, labels)
+        blocks = pool.map(search, rows, map(slice, begin, end))
+        positive, negative, size = map(torch.cat, zip(*blocks, strict=True))
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return order[positive][back], order[negative][back], size[back]
+
+
+def _hardest_of_rows(
+    points: Tensor, offsets: Tensor, labels: Tensor, rows: slice, band: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each anchor in a block: farthest positive, nearest negative, images of its identity.
+
+    All positives of the block's anchors, and the anchors, lie in the band of columns.
+    """
     # Autocast leaves calls with `out` alone, and is slow to switch off.
     score = points.new_empty(len(points[rows]), len(points))  # [block, B]
     torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
-    same = labels[rows, None] == labels  # [block, B]
-    nearest_negative = score.masked_fill(same, torch.inf).min(1).indices
-    of_positives = torch.where(same, score, -torch.inf)
-    of_positives.diagonal(rows.start or 0).fill_(-torch.inf)  # no anchor is its own positive
-    farthest_positive = of_positives.max(1).indices
+    same = labels[rows, None] == labels[band]  # [block, band]
+    first = band.start or 0
+    nearness = torch.where(same, -score[:, band], torch.inf)  # of positives
+    nearness.diagonal((rows.start or 0) - first).fill_(torch.inf)  # no anchor is its own positive
+    farthest_positive = _argmin(nearness) + first
+    score[:, band].masked_fill_(same, torch.inf)
+    nearest_negative = _argmin(score)
     return farthest_positive, nearest_negative, same.sum(1)
+
+
+def _argmin(rows: Tensor) -> Tensor:
+    """The place of each row's smallest entry, `[block]`."""
+    if rows.device.type != "cpu":
+        return rows.argmin(1)
+    return torch.from_numpy(rows.numpy().argmin(1))  # over ten times as fast as PyTorch's
 
 
 def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
