@@ -61,9 +61,9 @@ def _hardest_in_blocks(
     rows = [slice(start, min(start + block, len(points))) for start in starts]
     begin = torch.searchsorted(labels, labels[[part.start for part in rows]]).tolist()
     end = torch.searchsorted(labels, labels[[part.stop - 1 for part in rows]], right=True).tolist()
-    with single_threaded_workers(points.device) as pool:
+    with single_threaded_workers(points.device) as spread:
         search = partial(_hardest_of_rows, points, offsets, labels)
-        blocks = pool.map(search, rows, map(slice, begin, end))
+        blocks = spread(search, rows, map(slice, begin, end))
         positive, negative, size = map(torch.cat, zip(*blocks, strict=True))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)

@@ -106,8 +106,8 @@ def find_neighbours(
         distances[rows] = (values + norms[rows, None]).clamp_min_(0).cpu()
         buffers.put(held)
 
-    with single_threaded_workers(points.device) as pool:
-        list(pool.map(search, range(0, size, block)))
+    with single_threaded_workers(points.device) as spread:
+        list(spread(search, range(0, size, block)))
     return Neighbours(
         frame, points.cpu().numpy(), norms.cpu().numpy(), nearest, distances, farthest
     )
