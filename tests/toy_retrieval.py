@@ -41,6 +41,11 @@ def make_retrieval(people=6, queries=12, gallery=60, dim=8, size=(128, 64), spre
     return Retrieval("toy <people>", query, found, *pictures, size, *networks, *pictures)
 
 
+def calling(names):
+    """What to call a number: its name, or else the number itself."""
+    return lambda number: names.get(int(number), str(number))
+
+
 def png(colour="red", size=(40, 90)):
     """A picture of one colour, as the bytes of a PNG file."""
     buffer = io.BytesIO()

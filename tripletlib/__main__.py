@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Hands the arguments to a command and returns its exit status; no command is status 2."""
+    """Hands the arguments to a command and returns its exit status; no command or an error is 2."""
     parser = argparse.ArgumentParser(prog="tripletlib", epilog="Each command answers to --help.")
     parser.set_defaults(function=None)
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -36,11 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = resolve_name(f"tripletlib.{options.function}")
+        mendable = resolve_name("tripletlib.runtime:OneLineError"), ImportError, OSError, ValueError
     except (Exception, SystemExit) as error:  # of a package that is absent or broken
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"error: a package cannot be used ({reason}); see tripletlib doctor", file=sys.stderr)
         return 2
-    status = command(rest)
+    try:
+        status = command(rest)
+    except mendable as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
         import_module("tripletlib.runtime").end_at_once(status)
     return status

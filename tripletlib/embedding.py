@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -209,18 +209,11 @@ class EmbeddingTable:
         Raises:
             ValueError: dimension, step, augmentation, precision or weights differ.
         """
-        names = "step", "tta", "precision", "weights"
-        ours, theirs = (
-            {
-                "dimension": table.embeddings.shape[1],
-                **{name: getattr(table, name) for name in names},
-            }
-            for table in (self, other)
-        )
+        both = {"dimension": (self.embeddings.shape[1], other.embeddings.shape[1])}
+        for name in ("step", "tta", "precision", "weights"):
+            both[name] = getattr(self, name), getattr(other, name)
         differing = [
-            f"{name} {ours[name]!r} and {theirs[name]!r}"
-            for name in ours
-            if ours[name] != theirs[name]
+            f"{name} {our!r} and {its!r}" for name, (our, its) in both.items() if our != its
         ]
         if differing:
             raise ValueError(
@@ -266,31 +259,21 @@ class EmbeddingTable:
         with path.open("rb") as stream:
             try:
                 with np.load(stream, allow_pickle=False) as archive:
-                    names = [
-                        f.name for f in fields(cls) if f.name in archive or f.default is MISSING
-                    ]
-                    values = {name: archive[name] for name in names}
-                return cls(
-                    **{
-                        name: value if name in _COLUMNS else value.item()
-                        for name, value in values.items()
-                    }
-                )
+                    found = {f.name: archive[f.name] for f in fields(cls) if f.name in archive}
+                plain = {name: found[name].item() for name in found.keys() - _COLUMNS.keys()}
+                return cls(**found | plain)
             except Exception as error:  # a foreign or cut file fails in many ways
                 raise ValueError(
                     f"{path} is not an embedding table ({error}); move it away, and it is made anew"
                 ) from error
 
 
-def saved_table(
-    file: Path, columns: Mapping[str, np.ndarray], made_from: Mapping[str, Any]
-) -> EmbeddingTable | None:
+def saved_table(file: Path, wanted: Mapping[str, Any]) -> EmbeddingTable | None:
     """A table that an earlier call saved, if it is of the same pictures and was made alike.
 
     Args:
         file: where it would lie.
-        columns: its `pids`, `camids` and `paths`.
-        made_from: its other attributes, see `EmbeddingTable`.
+        wanted: all its attributes but the embeddings, see `EmbeddingTable`.
 
     Returns:
         The table; None if there is none, one of something else, or one that does not say of what.
@@ -301,9 +284,7 @@ def saved_table(
     if not file.exists():
         return None
     saved = EmbeddingTable.load(file)
-    same = all(getattr(saved, name) == value for name, value in made_from.items()) and all(
-        np.array_equal(getattr(saved, name), column) for name, column in columns.items()
-    )
+    same = all(np.array_equal(getattr(saved, name), value) for name, value in wanted.items())
     return saved if same else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
-from toy_retrieval import make_retrieval
+from toy_retrieval import calling, make_retrieval
 
 from tripletlib.widgets import BrowserState, Picture, write_query_page
 
@@ -16,7 +16,7 @@ NAME = "toy </script> <!--<script {{SCRIPT}}"  # neither may end or fill the scr
 def retrieval():
     toy = make_retrieval()
     toy.query.pids[4] = 98  # whom the gallery does not show
-    return replace(toy, name=NAME, identity_names={1: NAME})
+    return replace(toy, name=NAME, person=calling({1: NAME}))
 
 
 @pytest.fixture(scope="module")

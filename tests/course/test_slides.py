@@ -5,6 +5,7 @@ import re
 import nbformat
 import pytest
 
+from tripletlib.__main__ import main as program
 from tripletlib.publishing.runner import clean, find_notebooks
 from tripletlib.publishing.slides import deck, main
 
@@ -20,7 +21,7 @@ def decks(tmp_path_factory):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").touch()
-    assert main(["--output", str(tmp_path)]) == 2
+    assert program(["slides", "--output", str(tmp_path)]) == 2
     assert "holds files that this command did not write" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 

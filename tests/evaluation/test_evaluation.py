@@ -251,16 +251,15 @@ def test_blocks_must_hold_each_query_once(blocks, message):
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
 @pytest.mark.parametrize("block", [1, 4, 1000])
-def test_embeddings_score_like_their_distances(metric, block):
+def test_embeddings_score_like_their_distances(metric, block, monkeypatch):
+    monkeypatch.setattr(evaluation, "BLOCK", block)
     query, gallery = draw_table(11, seed=1), draw_table(60, seed=2)
     tensors = torch.as_tensor(query.embeddings), torch.as_tensor(gallery.embeddings)
     distances = pairwise_distances(*tensors, metric)
     labels = query.pids, gallery.pids, query.camids, gallery.camids
     for camera_filter in (True, False):
         assert_same_scores(
-            evaluate_embeddings(
-                query, gallery, metric, 20, block, "cpu", camera_filter=camera_filter
-            ),
+            evaluate_embeddings(query, gallery, metric, 20, "cpu", camera_filter),
             evaluate(distances, *labels, max_rank=20, camera_filter=camera_filter),
         )
 
@@ -274,7 +273,8 @@ def test_embeddings_never_meet_all_at_once(monkeypatch):
         return distances
 
     monkeypatch.setattr(evaluation, "pairwise_distances", watched)
-    evaluate_embeddings(draw_table(11, seed=1), draw_table(60, seed=2), block=4, device="cpu")
+    monkeypatch.setattr(evaluation, "BLOCK", 4)
+    evaluate_embeddings(draw_table(11, seed=1), draw_table(60, seed=2), device="cpu")
     assert shapes == [(4, 60), (4, 60), (3, 60)]
 
 
@@ -348,8 +348,6 @@ def test_errors_say_what_was_given(valid, changed, message):
 
 def test_errors_about_tables_say_what_was_given():
     query, gallery = draw_table(5, 1), draw_table(20, 2)
-    with pytest.raises(ValueError, match="block must be at least 1 query, got 0"):
-        evaluate_embeddings(query, gallery, block=0)
     with pytest.raises(ValueError, match="metric must be one of"):
         evaluate_embeddings(query, gallery, metric="manhattan")
     for changed, message in (

@@ -21,6 +21,7 @@ from papermill.cli import papermill as papermill_command
 from papermill.exceptions import PapermillExecutionError
 from tiny_experiment import TINY
 
+from tripletlib.__main__ import main as program
 from tripletlib.experiments import Experiment, commands, open_retrieval
 from tripletlib.publishing import runner
 from tripletlib.runtime import REPOSITORY, ParameterError
@@ -240,7 +241,7 @@ def test_what_is_refused_is_told_in_the_same_line_everywhere(write, text, line, 
     for command in (
         lambda: commands.train([str(file)]),
         lambda: commands.score([str(file)]),
-        lambda: runner.main(["run", "--params", str(file)]),
+        lambda: program(["notebooks", "run", "--params", str(file)]),
     ):
         assert command() == 2
         printed = capsys.readouterr()

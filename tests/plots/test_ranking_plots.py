@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
+from toy_retrieval import calling
 
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.experiments.retrieval import Retrieval
@@ -105,7 +106,7 @@ def test_a_comparison_has_a_row_for_each_distance_and_names_the_protocol(retriev
 
 
 def test_names_stand_where_numbers_are_made_of_words(retrieval):
-    named = replace(retrieval, identity_names={1: "anna"}, camera_names={1: "door", 2: "yard"})
+    named = replace(retrieval, person=calling({1: "anna"}), camera=calling({1: "door", 2: "yard"}))
     distances = {"before": np.tile(np.arange(8.0), (3, 1))}
     figure = plotting_ranking.draw_before_after(named, 0, distances, 4)
     assert "query 0: person anna, camera door" in figure.get_suptitle()

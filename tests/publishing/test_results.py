@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from tripletlib.__main__ import main as program
 from tripletlib.publishing import results
 from tripletlib.publishing.results import (
     FOLDER,
@@ -124,7 +125,7 @@ def finished(tmp_path, monkeypatch):
 
 def keep(name="03_tiny", section="digits", minutes="3"):
     about = ["--section", section, "--what", "tiny", "--minutes", minutes, "--command", "make tiny"]
-    return main(["keep", name, *about])
+    return program(["results", "keep", name, *about])
 
 
 def test_a_run_is_kept_once(finished, capsys):
@@ -305,6 +306,6 @@ def test_an_unfinished_sweep_is_not_kept(swept, capsys, trouble):
     rows.loc[4, "error"] = "status 1: out of memory"
     rows = rows if trouble == "a cell failed" else rows.drop(4)
     rows.to_csv(file, index=False)
-    assert main(["sweep", "03_losses"]) == 2
+    assert program(["results", "sweep", "03_losses"]) == 2
     assert "03_losses holds 11 of 12 cells: finish the sweep first" in capsys.readouterr().err
     assert not (folder / "03_losses.csv").exists()

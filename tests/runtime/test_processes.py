@@ -136,7 +136,7 @@ def test_a_batch_that_cannot_be_dealt_out_is_named(two):
 
 
 def test_queries_are_dealt_out_and_all_are_scored(two):
-    alone = evaluate_embeddings(*worker.tables(), block=2)
+    alone = evaluate_embeddings(*worker.tables())
     assert alone.valid_queries.tolist() == [True] * 5 + [False] * 2
     for result in two[:2]:
         for name, value in vars(alone).items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from toy_retrieval import make_retrieval
 
+from tripletlib.__main__ import main as program
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.widgets import query_page, write_query_page
 
@@ -24,7 +25,7 @@ def opened(monkeypatch):
 def test_pictures_of_people_are_refused_unless_they_may_be_passed_on(opened, tmp_path, capsys):
     file = tmp_path / "page.html"
     opened(make_retrieval())
-    assert query_page.main(["03_market1501_cpu", str(file)]) == 2
+    assert program(["query-page", "03_market1501_cpu", str(file)]) == 2
     said = capsys.readouterr().err
     assert "licence" in said
     assert "--pictures-may-be-passed-on" in said

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from page_messages import hover
-from toy_retrieval import make_retrieval, png
+from toy_retrieval import calling, make_retrieval, png
 
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.evaluation import Verdict, rank_gallery
@@ -232,7 +232,7 @@ def test_a_browser_opened_with_a_large_k1_takes_it(retrieval):
 
 
 def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
-    named = replace(retrieval, identity_names={3: "anna"}, camera_names={1: "door"})
+    named = replace(retrieval, person=calling({3: "anna"}), camera=calling({1: "door"}))
     state = BrowserState(named, Picture("query", 2))
     cards = CardMaker(state)
     assert cards.labels(Picture("query", 2)) == ("person anna", "camera door")
@@ -240,7 +240,7 @@ def test_names_that_numbers_stand_for_are_shown(retrieval, tmp_path):
     figure = draw_result(state)
     labels = [ax.get_xlabel() for part in figure.subfigs for ax in part.axes]
     assert labels[0] == "person anna\ncamera door"
-    shown = QueryBrowser(replace(named, identity_names={3: "<b>anna", 4: "person_a"}), tmp_path)
+    shown = QueryBrowser(replace(named, person=calling({3: "<b>anna", 4: "person_a"})), tmp_path)
     for name, keys in (("<b>anna", ["query:2", "query:8"]), ("person_a", ["query:3", "query:9"])):
         shown.queries.person.value = name
         assert [card["key"] for card in shown.queries.grid.groups[0]["items"]] == keys

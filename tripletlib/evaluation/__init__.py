@@ -1,6 +1,5 @@
 """Scores under the Market-1501 protocol: of ranked galleries (CMC, AP, mAP), and of pairs (ROC)."""
 
-from tripletlib.evaluation.multi_query import pool_queries
 from tripletlib.evaluation.pairs import PairCurve, pair_curve
 from tripletlib.evaluation.protocol import DISTRACTOR, JUNK
 from tripletlib.evaluation.ranking import (
@@ -17,6 +16,7 @@ from tripletlib.evaluation.scores import (
     evaluate,
     evaluate_blocks,
     evaluate_embeddings,
+    pool_queries,
 )
 
 __all__ = [

@@ -47,15 +47,7 @@ def pair_curve(
 
     What `evaluate` skips is no pair: one identity in one camera, and gallery images with pid -1.
     A distractor (pid 0) makes an impostor pair. Distances are read block by block, twice; of all
-    pairs, only the genuine ones' are held.
-
-    Args:
-        distances: `[Q, G]`, lower is nearer; array or tensor of any floating type, on any device.
-        query_pids: identity of each query, integers `[Q]`.
-        gallery_pids: identity of each gallery image, integers `[G]`.
-        query_camids: camera of each query, integers `[Q]`.
-        gallery_camids: camera of each gallery image, integers `[G]`.
-        camera_filter: whether a query's own camera is skipped; without it no camids are needed.
+    pairs, only the genuine ones' are held. The arguments are those of `evaluate`.
 
     Raises:
         ValueError: sizes that do not fit, nothing to compare, NaN, missing camids, or a query with

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -11,18 +11,13 @@ from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.evaluation.protocol import (
-    Answers,
-    Numbers,
-    row_blocks,
-    to_distances,
-    to_labels,
-)
+from tripletlib.evaluation.protocol import Answers, Numbers, row_blocks, to_distances, to_labels
 from tripletlib.evaluation.ranking import Rule, precision_terms
 from tripletlib.runtime import choose_device, current_processes
 
 # Up to this share of the gallery, images are placed by counting what is nearer; beyond, by sorting.
 COUNTED_SHARE = 0.01
+BLOCK = 128  # queries whose distances to the gallery are held at once
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,6 @@ def evaluate_embeddings(
     gallery: EmbeddingTable,
     metric: Metric = "euclidean",
     max_rank: int = 50,
-    block: int = 128,
     device: str = "auto",
     camera_filter: bool = True,
 ) -> RetrievalScores:
@@ -146,12 +140,11 @@ def evaluate_embeddings(
         gallery: G embeddings of the same dimension.
         metric: distance, see `pairwise_distances`.
         max_rank: length of the CMC curve.
-        block: queries whose distances to the gallery, `[block, G]`, are held at once.
         device: where distances are computed; ranks are counted on the CPU.
         camera_filter: whether a query's own camera is skipped.
 
     Raises:
-        ValueError: see `evaluate`; `block` < 1, an unknown metric, or tables of two networks.
+        ValueError: see `evaluate`; an unknown metric, or tables of two networks.
 
     Warns:
         UserWarning: without a camera filter, queries that lie in the gallery too: they find
@@ -165,8 +158,6 @@ def evaluate_embeddings(
         >>> scores.map, scores.valid_queries
         (1.0, array([ True,  True, False]))
     """
-    if block < 1:
-        raise ValueError(f"block must be at least 1 query, got {block}")
     query.check_same_network(gallery)
     if not camera_filter:
         _tell_shared_pictures(query, gallery)
@@ -179,12 +170,60 @@ def evaluate_embeddings(
     def distance_blocks() -> Iterator[tuple[int, Tensor]]:
         to = choose_device(device)
         on_device = torch.as_tensor(gallery.embeddings, device=to)
-        for start in range(share.start, share.stop, block):
-            some = query.embeddings[start : min(start + block, share.stop)]
+        for start in range(share.start, share.stop, BLOCK):
+            some = query.embeddings[start : min(start + BLOCK, share.stop)]
             yield start, pairwise_distances(torch.as_tensor(some, device=to), on_device, metric)
 
     ranks = processes.from_all(lambda: _rank_blocks(distance_blocks(), answers, counts, share))
     return _summarize(np.concatenate(ranks), counts, min(max_rank, answers.gallery))
+
+
+def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) -> EmbeddingTable:
+    """Multi-query: one query for each identity and camera, the mean of all its images there.
+
+    `evaluate_embeddings(pool_queries(queries, gallery), gallery)` is a multi-query score: gallery
+    images of a query's identity and camera are junk for it, so none that is looked for is used.
+
+    Args:
+        queries: the single queries; they say which identities and cameras are asked for.
+        images: a table whose images of these identities and cameras are pooled with the queries;
+            Market-1501 has its own folder of them, `gt_bbox`.
+
+    Returns:
+        A table with one row for each identity and camera in `queries`, sorted by both; `paths` has
+        the first query's of each.
+
+    Raises:
+        ValueError: tables of two networks.
+
+    Source:
+        Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), "Multiple
+        queries", average pooling.
+
+    Example:
+        >>> table = EmbeddingTable(np.array([[0.0], [1.0], [5.0]], np.float32),
+        ...                        pids=np.array([4, 4, 4]), camids=np.array([1, 1, 2]),
+        ...                        paths=np.array(["a", "b", "c"]), step=0, tta="none")
+        >>> pool_queries(table).embeddings.tolist()
+        [[0.5], [5.0]]
+    """
+    tables = [queries] if images is None else [queries, images]
+    queries.check_same_network(tables[-1])
+    embeddings, pids, camids = (
+        np.concatenate([getattr(table, name) for table in tables])
+        for name in ("embeddings", "pids", "camids")
+    )
+    pairs = np.stack([queries.pids, queries.camids], axis=1)
+    asked, first = np.unique(pairs, axis=0, return_index=True)  # [P, 2], [P]
+    means = [embeddings[(pids == pid) & (camids == camid)].mean(0) for pid, camid in asked]
+    return replace(
+        queries,
+        embeddings=np.stack(means),
+        pids=asked[:, 0],
+        camids=asked[:, 1],
+        paths=queries.paths[first],
+        content="",  # a mean is of no split
+    )
 
 
 def _rank_blocks(

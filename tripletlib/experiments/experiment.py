@@ -274,16 +274,21 @@ class Experiment(ExperimentSettings):
         made_by = embedded_by(model, self.tta, self.precision)
         if self.metric == "cosine":  # see `embed`
             made_by["precision"] += ", rows of length 1"
-        made_from = {"step": step, "content": content, **made_by}
         zeros = np.zeros(len(paths), np.int64)
         pids, camids = (split.pids, split.camids) if isinstance(split, Split) else (zeros, zeros)
-        columns: dict[str, Any] = {"pids": pids, "camids": camids, "paths": np.array(paths)}
-        saved = processes.from_first(lambda: saved_table(file, columns, made_from))
+        about: dict[str, Any] = {
+            "pids": pids,
+            "camids": camids,
+            "paths": np.array(paths),
+            "step": step,
+        }
+        about |= {"content": content, **made_by}
+        saved = processes.from_first(lambda: saved_table(file, about))
         if saved is not None:
             return saved
         mine = split.images[processes.share(len(split))]
         none = np.empty((0, self.embedding_dim), np.float32)  # where there are more processes
         parts = processes.from_all(lambda: self.embed(model, mine, progress) if len(mine) else none)
-        table = EmbeddingTable(np.concatenate(parts), **columns, **made_from)
+        table = EmbeddingTable(np.concatenate(parts), **about)
         processes.from_first(lambda: table.save(file))
         return table

@@ -6,8 +6,8 @@ pedestrians that it has never seen, in the cameras that it knows.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -54,8 +54,8 @@ class Retrieval:
         gallery_inputs: uint8 `[G, 3, H, W]`.
         labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
         drawn: whether all people are drawn ones, whose pictures may be passed on.
-        identity_names: what pids stand for where they are no names themselves, see `ReidDataset`.
-        camera_names: the same of camids.
+        person: what to call a pid, see `ReidDataset.person`.
+        camera: the same of a camid.
 
     Raises:
         ValueError: the tables are of two networks, or have another number of pictures.
@@ -73,8 +73,8 @@ class Retrieval:
     gallery_inputs: np.ndarray
     labelled: bool = True
     drawn: bool = False
-    identity_names: Mapping[int, str] = field(default_factory=dict)
-    camera_names: Mapping[int, str] = field(default_factory=dict)
+    person: Callable[[int], str] = str
+    camera: Callable[[int], str] = str
 
     def __post_init__(self) -> None:
         self.query.check_same_network(self.gallery)
@@ -85,14 +85,6 @@ class Retrieval:
                     f"{rows} embeddings of {name} do not fit {pictures} pictures; did the data set "
                     "change meanwhile? Open it anew"
                 )
-
-    def person(self, pid: int) -> str:
-        """The name of an identity: its folder's where it has one, else its number."""
-        return self.identity_names.get(int(pid), str(pid))
-
-    def camera(self, camid: int) -> str:
-        """The name of a camera, or its number."""
-        return self.camera_names.get(int(camid), str(camid))
 
     def without_labels(self) -> Self:
         """The gallery as if nobody had said whom it shows: no queries, no verdicts, no scores."""
@@ -157,8 +149,8 @@ def open_retrieval(
         data.query.images,
         data.gallery.images,
         drawn=synthetic,
-        identity_names=data.identity_names,
-        camera_names=data.camera_names,
+        person=data.person,
+        camera=data.camera,
     )
 
 

@@ -4,12 +4,10 @@ A sheet's source holds solutions and typical wrong answers, in nbgrader's own ma
 preprocessors make the student's sheet of it.
 """
 
-import argparse
 import base64
 import io
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +19,8 @@ from nbformat import NotebookNode
 from nbgrader import preprocessors as steps
 from PIL import Image
 
-from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks, table
-from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
+from tripletlib.publishing.runner import NOTEBOOKS, find_notebooks, folder_parser, table
+from tripletlib.runtime import REPOSITORY, renew_folder
 
 EXERCISES = NOTEBOOKS / "exercises"
 SOURCES = EXERCISES / "source"
@@ -199,24 +197,15 @@ def _draw_pictures(sheet: NotebookNode) -> Iterator[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `python -m tripletlib course`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tripletlib course",
-        description="Build the exercise sheets and the lessons for a course.",
-    )
-    parser.add_argument(
-        "--output", type=from_repository, default=COURSE, help="the folder to write to"
-    )
+    """Command line of `tripletlib course`; returns the exit status."""
+    what = "Build the exercise sheets and the lessons for a course."
+    parser = folder_parser("course", what, COURSE)
     parser.add_argument("--commit", action="store_true", help="renew what lies in git as well")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     if options.commit:
         for file in commit_sheets():
             print(file)
-    try:
-        print(build(options.output))
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(build(options.output))
     print(f"\n{options.output}: {time.perf_counter() - start:.1f} s")
     return 0

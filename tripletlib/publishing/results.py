@@ -3,7 +3,6 @@
 import argparse
 import math
 import shutil
-import sys
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -340,11 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(FOLDER / "README.md")
         return 0
     run = options.pop("run")
-    try:
-        keep_it = keep_sweep if action == "sweep" else keep_run
-        added = keep_it(run_folder(run), FOLDER, **options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    keep_it = keep_sweep if action == "sweep" else keep_run
+    added = keep_it(run_folder(run), FOLDER, **options)
     print(f"{run}: {added} rows in {FOLDER}")
     return 0

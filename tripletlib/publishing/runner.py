@@ -205,6 +205,14 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
     return table(rows)
 
 
+def folder_parser(command: str, what: str, folder: Path) -> argparse.ArgumentParser:
+    """Parses the options of a command that fills a folder."""
+    parser = argparse.ArgumentParser(prog=f"tripletlib {command}", description=what)
+    wanted = "the folder to write to"
+    parser.add_argument("--output", type=from_repository, default=folder, help=wanted)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status, 1 if a notebook failed and 2 for bad parameters."""
     parser = argparse.ArgumentParser(
@@ -222,11 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.params is None:
         outcomes = run_all(find_notebooks(), runs_root() / "default")
     else:
-        try:
-            notebook, parameters = read_parameters(options.params)
-        except ParameterError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        notebook, parameters = read_parameters(options.params)
         output = run_folder(parameters.get("run_name", options.params.stem)) / notebook.name
         outcomes = [execute(notebook, output, parameters, echo=True)]
     print(f"\n{_summary(outcomes)}")

@@ -1,6 +1,5 @@
 """The lessons, sheets and pages as one static site, read without a server and without a network."""
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tripletlib.experiments import open_retrieval
-from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
+from tripletlib.publishing.runner import folder_parser
+from tripletlib.runtime import REPOSITORY, OneLineError, renew_folder
 from tripletlib.widgets import write_query_page
 
 SITE = REPOSITORY / "course" / "site"
@@ -25,7 +25,7 @@ def build_site(folder: Path = SITE) -> list[str]:
     Raises:
         ModuleNotFoundError: the extra `site` is not installed.
         FileExistsError: the folder holds other files.
-        RuntimeError: Sphinx failed.
+        OneLineError: Sphinx failed.
     """
     if find_spec("myst_nb") is None:
         raise ModuleNotFoundError("the site needs the extra `site`: pip install -e '.[site]'")
@@ -35,7 +35,7 @@ def build_site(folder: Path = SITE) -> list[str]:
     command = [sys.executable, "-m", "sphinx", "-q", "--no-color", *map(str, places)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise RuntimeError(f"Sphinx could not build the site: {done.stderr}")
+        raise OneLineError(f"Sphinx could not build the site: {done.stderr}")
     shutil.rmtree(folder / ".doctrees")
     shutil.copyfile(folder / "README.html", folder / "index.html")
     write_query_page(open_retrieval(progress="off"), folder / QUERY_PAGE)
@@ -44,18 +44,9 @@ def build_site(folder: Path = SITE) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `tripletlib site`; returns the exit status, 1 if a page has a fault."""
-    parser = argparse.ArgumentParser(
-        prog="tripletlib site", description="Build the static site of lessons and sheets."
-    )
-    parser.add_argument(
-        "--output", type=from_repository, default=SITE, help="the folder to write to"
-    )
+    parser = folder_parser("site", "Build the static site of lessons and sheets.", SITE)
     folder = parser.parse_args(arguments).output
-    try:
-        warnings = build_site(folder)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    warnings = build_site(folder)
     print(*warnings, sep="\n", file=sys.stderr)
     print(folder / "index.html")
     return 1 if warnings else 0

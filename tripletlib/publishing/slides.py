@@ -4,9 +4,7 @@ A lesson's cell whose figure is to be shown bears `slideshow.slide_type = "slide
 and `lecture`: a title and sentences. What the lesson says of it becomes the speaker's notes.
 """
 
-import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 
-from tripletlib.publishing.runner import find_notebooks
-from tripletlib.runtime import REPOSITORY, from_repository, renew_folder
+from tripletlib.publishing.runner import find_notebooks, folder_parser
+from tripletlib.runtime import REPOSITORY, renew_folder
 
 TEMPLATES = Path(__file__).parent
 TEMPLATE = "deck"
@@ -86,15 +84,6 @@ def write_decks(folder: Path = SLIDES) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `tripletlib slides`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="tripletlib slides", description="Make a deck of slides of each lesson."
-    )
-    parser.add_argument(
-        "--output", type=from_repository, default=SLIDES, help="the folder to write to"
-    )
-    try:
-        print(*write_decks(parser.parse_args(arguments).output), sep="\n")
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser = folder_parser("slides", "Make a deck of slides of each lesson.", SLIDES)
+    print(*write_decks(parser.parse_args(arguments).output), sep="\n")
     return 0

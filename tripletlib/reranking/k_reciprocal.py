@@ -153,29 +153,24 @@ class NeighbourIndex:
         enlarged = with_extra_image(self._neighbours, image, self.k_max + 1)
         return self._row(enlarged, len(enlarged) - 1, k1, k2, lambda_value)
 
-    def blocks(
-        self, k1: int, k2: int, lambda_value: float, block: int | None = None
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def blocks(self, k1: int, k2: int, lambda_value: float) -> Iterator[tuple[int, np.ndarray]]:
         """The distances of `k_reciprocal` block by block, where `[Q, G]` does not fit in memory.
 
-        Yields the index of a block's first query and its distances, float32 `[b, G]`; b is `block`,
-        by default as many queries as give about a million distances, and at least 8.
+        Yields the index of a block's first query and its distances, float32 `[b, G]`: as many
+        queries as give about a million distances, and at least 8.
         """
         self._check(k1, k2, lambda_value)
         if not self.queries:
             dim = self._neighbours.points.shape[1]
             raise ValueError(f"query_embeddings must be [Q, D] with Q >= 1, got [0, {dim}]")
-        if block is not None and block < 1:
-            raise ValueError(f"block must be at least 1, got {block}")
-        block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
-        return self._blocks(self._neighbours, np.arange(self.queries), k1, k2, lambda_value, block)
+        return self._blocks(self._neighbours, np.arange(self.queries), k1, k2, lambda_value)
 
     def _row(
         self, neighbours: Neighbours, image: int, k1: int, k2: int, lambda_value: float
     ) -> np.ndarray:
         self._check(k1, k2, lambda_value)
-        rows = np.array([image])
-        return next(self._blocks(neighbours, rows, k1, k2, lambda_value, 1))[1][0]
+        _, block = next(self._blocks(neighbours, np.array([image]), k1, k2, lambda_value))
+        return block[0]
 
     def _blocks(
         self,
@@ -184,8 +179,8 @@ class NeighbourIndex:
         k1: int,
         k2: int,
         lambda_value: float,
-        block: int,
     ) -> Iterator[tuple[int, np.ndarray]]:
+        block = max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
         encodings, of_gallery = self._encode(neighbours, rows, k1, k2)  # [n, N] and [N, G]
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
@@ -251,10 +246,9 @@ class NeighbourIndex:
 
 
 def _check_parameters(k1: int, k2: int, lambda_value: float) -> None:
-    if k1 < 1:
-        raise ValueError(f"k1 must be at least 1, got {k1}")
-    if k2 < 1:
-        raise ValueError(f"k2 must be at least 1, got {k2}")
+    for name, value in {"k1": k1, "k2": k2}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if not 0 <= lambda_value <= 1:
         raise ValueError(f"lambda_value must be in [0, 1], got {lambda_value}")
 

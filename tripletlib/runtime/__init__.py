@@ -3,7 +3,6 @@
 from tripletlib.runtime.files import (
     atomic_write,
     exclusive_lock,
-    explained_data_writing,
     explained_writing,
     renew_folder,
 )
@@ -59,7 +58,6 @@ __all__ = [
     "describe_machine",
     "end_at_once",
     "exclusive_lock",
-    "explained_data_writing",
     "explained_writing",
     "from_repository",
     "in_live_notebook",

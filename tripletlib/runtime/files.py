@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tripletlib.runtime.paths import AnyPath, from_repository
@@ -71,13 +71,6 @@ def explained_writing(
         cure = _CURES.get(error.errno or 0, "see to it")
         message = f"{error.strerror or error}; {cure}, or {way_out}; could not write"
         raise OSError(error.errno, message, str(path)) from error
-
-
-def explained_data_writing(path: AnyPath) -> AbstractContextManager[None]:
-    """The same for a file or folder of a data set that is made here."""
-    return explained_writing(
-        path, "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
-    )
 
 
 def renew_folder(folder: AnyPath) -> None:

@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from html import escape
@@ -15,7 +14,6 @@ import numpy as np
 from tripletlib.experiments import Retrieval, open_retrieval
 from tripletlib.runtime import (
     AnyPath,
-    OneLineError,
     Progress,
     atomic_write,
     explained_writing,
@@ -44,7 +42,7 @@ _WIDGETS = {  # the same as in a notebook, by their names in query_page.js
     "galleryMap": "gallery_map.js",
 }
 _REFUSAL = (
-    "error: the page would hold the pictures of {name}, and whoever gets it could pass them on; "
+    "the page would hold the pictures of {name}, and whoever gets it could pass them on; "
     "Market-1501's licence forbids that, and people in other pictures have a say. If these may be "
     "passed on, add --pictures-may-be-passed-on"
 )
@@ -171,14 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="for pictures of real people: you have their consent and a licence that allows it",
     )
     options = parser.parse_args(arguments)
-    try:
-        retrieval = open_retrieval("" if options.run == "shipped" else options.run)
-        if not (retrieval.drawn or options.pictures_may_be_passed_on):
-            print(_REFUSAL.format(name=retrieval.name), file=sys.stderr)
-            return 2
-        write_query_page(retrieval, options.file)
-    except (OneLineError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    retrieval = open_retrieval("" if options.run == "shipped" else options.run)
+    if not (retrieval.drawn or options.pictures_may_be_passed_on):
+        raise PermissionError(_REFUSAL.format(name=retrieval.name))
+    write_query_page(retrieval, options.file)
     print(options.file)
     return 0

@@ -28,7 +28,7 @@ from tripletlib.datasets.folders import (
     replaced_folder,
     scan,
 )
-from tripletlib.runtime import Progress, explained_data_writing, progress_bar
+from tripletlib.runtime import Progress, explained_writing, progress_bar
 
 LOOKALIKES = 16  # identities in one outfit; about half of them are test identities
 JUNK_SHARE, DISTRACTOR_SHARE = 0.2, 0.15  # of the right images; 0.29 and 0.21 in the real gallery
@@ -36,6 +36,7 @@ STREET_ONLY = 0.25  # share of junk and distractors that show nobody
 FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
 MARKER = "synthetic.json"  # lies in a whole data set and says how it was made
 DRAWING_VERSION = 1  # raise it with every change to the drawing: older sets are then made anew
+_ELSEWHERE = "name another folder, with TRIPLETLIB_DATA or in the call, then try again"
 
 
 class _Detection(NamedTuple):
@@ -160,7 +161,7 @@ def write_synthetic_market(
     found, files = _read_marker(root)
     if found != marker or _list_pictures(root) != {*files}:
         _refuse_foreign(root, files)
-        with explained_data_writing(root), replaced_folder(root) as folder:
+        with explained_writing(root, _ELSEWHERE), replaced_folder(root) as folder:
             checksums = _write_pictures(folder, plan, settings, progress)
             text = json.dumps(marker | {"crc32": checksums}) + "\n"
             (folder / MARKER).write_text(text, encoding="utf-8")
