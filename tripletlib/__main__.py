@@ -36,18 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = resolve_name(f"tripletlib.{options.function}")
-        mendable = resolve_name("tripletlib.runtime:OneLineError"), ImportError, OSError, ValueError
+        runtime = import_module("tripletlib.runtime")
     except (Exception, SystemExit) as error:  # of a package that is absent or broken
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"error: a package cannot be used ({reason}); see tripletlib doctor", file=sys.stderr)
         return 2
+    message = ""
     try:
         status = command(rest)
-    except mendable as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
+    except (runtime.OneLineError, ImportError, OSError, ValueError) as error:
+        message, status = f"error: {error}", 2
+    except (KeyboardInterrupt, FloatingPointError, runtime.ProcessesFailed) as error:
+        message, status = str(error) or "stopped", 1
+    # Other processes mostly have the same message; but a file may be missing on one machine only.
+    if message and runtime.is_first_on_machine():
+        print(message, file=sys.stderr)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
-        import_module("tripletlib.runtime").end_at_once(status)
+        runtime.end_at_once(status)
     return status
 
 

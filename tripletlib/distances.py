@@ -61,7 +61,7 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
         distances.mul_(frame.scale).mul_(frame.scale)
     if metric == "cosine":
         distances.div_(2).masked_fill_(no_angle, 1)
-    return distances if b is not None else distances.masked_fill_(_diagonal(distances), 0)
+    return distances if b is not None else distances.fill_diagonal_(0)
 
 
 def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tensor:
@@ -75,7 +75,7 @@ def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tens
     """
     _check(a, b, metric)
     if a.shape != b.shape:
-        raise ValueError(f"paired rows need equal shapes, got {_shape(a)} and {_shape(b)}")
+        raise ValueError(f"paired rows need equal shapes, got {[*a.shape]} and {[*b.shape]}")
     x, y = full_precision(a, b)
     if metric == "cosine" or not x.numel():
         return row_distances(x, y, metric)
@@ -165,10 +165,6 @@ def full_precision(*sets: Tensor) -> tuple[Tensor, ...]:
     return tuple(one.to(torch.float64 if all_double else torch.float32) for one in sets)
 
 
-def _diagonal(square: Tensor) -> Tensor:
-    return torch.eye(len(square), dtype=torch.bool, device=square.device)
-
-
 def check_metric(metric: str) -> None:
     """Raises a ValueError unless the metric is one of `Metric`."""
     if metric not in get_args(Metric):
@@ -179,9 +175,5 @@ def _check(a: Tensor, b: Tensor, metric: str) -> None:
     check_metric(metric)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"embeddings must be [N, D] and [M, D] with one D, got {_shape(a)} and {_shape(b)}"
+            f"embeddings must be [N, D] and [M, D] with one D, got {[*a.shape]} and {[*b.shape]}"
         )
-
-
-def _shape(x: Tensor) -> list[int]:
-    return list(x.shape)

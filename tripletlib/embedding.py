@@ -125,10 +125,7 @@ def embedded_by(
 ) -> dict[str, Any]:
     """What decides the embeddings of given images, to be kept beside them in a table.
 
-    Args:
-        model: see `embed`, and so the others.
-        tta: test-time augmentation.
-        precision: `"auto"` is resolved as `embed` does on this machine.
+    The arguments are those of `embed`; `"auto"` is resolved as it does on this machine.
 
     Returns:
         `tta`; `precision`, the name of a type; and `weights`, 16 hexadecimal digits that stand for
@@ -206,8 +203,7 @@ class EmbeddingTable:
     def check_same_network(self, other: Self) -> None:
         """Makes sure that distances between the two tables mean something.
 
-        Raises:
-            ValueError: dimension, step, augmentation, precision or weights differ.
+        A ValueError if dimension, step, augmentation, precision or weights differ.
         """
         both = {"dimension": (self.embeddings.shape[1], other.embeddings.shape[1])}
         for name in ("step", "tta", "precision", "weights"):
@@ -222,10 +218,7 @@ class EmbeddingTable:
             )
 
     def save(self, file: AnyPath) -> None:
-        """Writes an `.npz` archive, in one piece.
-
-        Args:
-            file: a relative path is meant from the repository.
+        """Writes an `.npz` archive, in one piece; a relative path is meant from the repository.
 
         Raises:
             OSError: it cannot be written; the message names the file and the way out, and an
@@ -244,9 +237,6 @@ class EmbeddingTable:
     @classmethod
     def load(cls, file: AnyPath) -> Self:
         """Reads a table that `save` wrote; nothing in the file is executed.
-
-        Args:
-            file: a relative path is meant from the repository.
 
         Raises:
             FileNotFoundError: there is no such file.

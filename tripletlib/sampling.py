@@ -78,13 +78,8 @@ class PKSampler(Sampler[list[int]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues behind the last batch taken when `state_dict` was called.
 
-        At the end of a pass that is the beginning of the next.
-
-        Args:
-            state: what `state_dict` of a sampler with the same labels, P and K returned.
-
-        Raises:
-            KeyError: it is no such state.
+        At the end of a pass that is the beginning of the next. The state is that of a sampler with
+        the same labels, P and K; a KeyError if it is none.
         """
         self._pass_start = state["pass_start"].clone()
         self._handed_out = int(state["handed_out"])

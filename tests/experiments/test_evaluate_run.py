@@ -10,6 +10,7 @@ import yaml
 from scipy.spatial.distance import cdist
 from tiny_experiment import TINY
 
+from tripletlib.__main__ import main as program
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate
 from tripletlib.experiments.commands import score
@@ -80,9 +81,9 @@ def test_the_command_line_leaves_a_file_with_what_it_printed(trained, file, caps
 
 
 def test_what_is_wrong_is_said_in_one_line(file, capsys):
-    assert score([str(file)]) == 2  # never trained
+    assert program(["score", str(file)]) == 2  # never trained
     assert "no usable checkpoint" in capsys.readouterr().err
-    assert score([str(file.with_name("03_missing.yaml"))]) == 2
+    assert program(["score", str(file.with_name("03_missing.yaml"))]) == 2
     assert "03_missing.yaml" in capsys.readouterr().err
 
 

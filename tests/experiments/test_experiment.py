@@ -17,7 +17,7 @@ from tripletlib.__main__ import main
 from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
-from tripletlib.experiments import Experiment, commands, experiment, open_retrieval
+from tripletlib.experiments import Experiment, experiment, open_retrieval
 from tripletlib.runtime import ParameterError
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
@@ -320,7 +320,7 @@ def test_a_trinet_is_trained_opened_and_taken_for_no_other(write, capsys):
         other.load_weights(other.make_model())
     begun = other.replace(run_name="second", start_from="tiny", steps=1)
     assert len(begun.train(begun.make_model(), training, progress="off")) == 1
-    assert commands.ship([str(file)]) == 2
+    assert main(["ship", str(file)]) == 2
     assert "network: trinet cannot ship; a lunet can" in capsys.readouterr().err
     missing = ours.replace(weights="missing.pt")
     with pytest.raises(ParameterError, match=r"^weights: 'missing.pt': .*missing\.pt cannot be r"):

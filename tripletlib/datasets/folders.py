@@ -28,10 +28,8 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, sorted by name, without what file managers leave behind.
 
     That is: hidden files, backups `x~`, thumbnails, and copies such as `x (copy).jpg`,
-    `x - Kopie.jpg` or `Copy of x.jpg` whose content is that of `x.jpg` beside them.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
+    `x - Kopie.jpg` or `Copy of x.jpg` whose content is that of `x.jpg` beside them. A
+    FileNotFoundError if there is no such folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -124,8 +124,7 @@ class Pictures:
     def images(self) -> np.ndarray:
         """RGB images, uint8 `[N, 3, H, W]`: decoded on first use, then from the cache.
 
-        Raises:
-            UnreadableImageError: a file is no picture, or a damaged one.
+        An UnreadableImageError if a file is no picture, or a damaged one.
         """
         return self._load().images
 

@@ -15,8 +15,7 @@ Numbers = np.ndarray | Tensor
 def to_distances(values: Numbers) -> np.ndarray:
     """Distances as a NumPy array of float32 or float64, rows contiguous.
 
-    Raises:
-        ValueError: no real numbers, or NaN among them.
+    A ValueError for anything but real numbers, and for NaN.
     """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
@@ -39,8 +38,7 @@ def to_distances(values: Numbers) -> np.ndarray:
 def to_labels(values: Numbers, name: str, length: int | None = None) -> np.ndarray:
     """Identities or cameras as int64 `[N]`.
 
-    Raises:
-        ValueError: no integers, not one list of them, or not `length` of them.
+    A ValueError if they are no integers, not one list of them, or not `length` of them.
     """
     labels = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
@@ -55,8 +53,7 @@ def to_labels(values: Numbers, name: str, length: int | None = None) -> np.ndarr
 def row_blocks(distances: Numbers, queries: int) -> Iterator[tuple[int, Numbers]]:
     """Distances `[Q, G]` in blocks of a few rows, each with the index of its first query.
 
-    Raises:
-        ValueError: no matrix, or not one row for each query.
+    A ValueError for no matrix, or if it has not one row for each query.
     """
     matrix = distances if isinstance(distances, Tensor) else np.asarray(distances)
     if matrix.ndim != 2:

@@ -136,9 +136,6 @@ def rank_gallery(
         rank_distractors: whether distractors (pid 0) are ranked; otherwise they are junk.
         leave_out: the query's own place in the gallery, if it is one of its images.
 
-    Returns:
-        A `RankedGallery`.
-
     Raises:
         ValueError: wrong shapes, an empty gallery, NaN, or cameras missing that are needed.
 
@@ -234,11 +231,7 @@ def precision_recall(right: Numbers) -> tuple[np.ndarray, np.ndarray]:
     under the straight lines between the points, `np.trapezoid(precision, recall)`, is the AP by the
     trapezoid rule, and `np.sum(precision[1:] * np.diff(recall))` the one by the rectangle rule.
 
-    Args:
-        right: whether the image at each place is right, nearest first, junk removed, bool `[G]`.
-
-    Returns:
-        Precision and recall, float64 `[G + 1]` each.
+    Both are float64 `[G + 1]`; the list is that of `average_precision`.
 
     Raises:
         ValueError: not a list of truth values, or none is true: recall has no meaning then.

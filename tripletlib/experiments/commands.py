@@ -1,8 +1,7 @@
 """The commands `tripletlib train`, `score` and `ship`: what is done with one parameter file."""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,8 +13,7 @@ from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import WEIGHTS, save_pretrained
 from tripletlib.models import LuNet
 from tripletlib.reranking import RERANKING
-from tripletlib.runtime import ProcessesFailed, Progress, is_first_on_machine, process_group
-from tripletlib.training import CheckpointError, NonFiniteLossError
+from tripletlib.runtime import Progress, process_group
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
@@ -23,13 +21,10 @@ def train(arguments: Sequence[str] | None = None) -> int:
     parser = _parser("train", "Train for person re-identification without Jupyter.")
     parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
     options = parser.parse_args(arguments)
-
-    def act() -> None:
-        experiment = Experiment.from_file(options.params)
-        with process_group():
-            experiment.run(options.embed)
-
-    return _status_of(act)
+    experiment = Experiment.from_file(options.params)
+    with process_group():
+        experiment.run(options.embed)
+    return 0
 
 
 def score(arguments: Sequence[str] | None = None) -> int:
@@ -46,24 +41,21 @@ def score(arguments: Sequence[str] | None = None) -> int:
     for name, value in zip(("--k1", "--k2", "--lambda-value"), RERANKING, strict=True):
         parser.add_argument(name, type=type(value), default=value)
     options = parser.parse_args(arguments)
-
-    def act() -> None:
-        experiment = Experiment.from_file(options.params)
-        if options.checkpoint_step is not None:
-            experiment = experiment.replace(checkpoint_step=options.checkpoint_step)
-        reranking = options.k1, options.k2, options.lambda_value
-        with process_group() as processes:
-            progress: Progress = "auto" if processes.is_first else "off"
-            scores = []
-            for score in score_run(experiment, options.tta, reranking, progress):
-                if processes.is_first:
-                    print(score, flush=True)
-                scores.append(score)
-            file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+    experiment = Experiment.from_file(options.params)
+    if options.checkpoint_step is not None:
+        experiment = experiment.replace(checkpoint_step=options.checkpoint_step)
+    reranking = options.k1, options.k2, options.lambda_value
+    with process_group() as processes:
+        progress: Progress = "auto" if processes.is_first else "off"
+        scores = []
+        for score in score_run(experiment, options.tta, reranking, progress):
             if processes.is_first:
-                print(file)
-
-    return _status_of(act)
+                print(score, flush=True)
+            scores.append(score)
+        file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+        if processes.is_first:
+            print(file)
+    return 0
 
 
 def ship(arguments: Sequence[str] | None = None) -> int:
@@ -71,44 +63,26 @@ def ship(arguments: Sequence[str] | None = None) -> int:
     parser = _parser("ship", "Make the weights that ship from a finished training.")
     parser.add_argument("--output", default=WEIGHTS, help="the file to write")
     options = parser.parse_args(arguments)
-
-    def act() -> None:
-        experiment = Experiment.from_file(options.params)
-        model = experiment.make_model(pretrained=False)
-        if not isinstance(model, LuNet):
-            raise ValueError(f"network: {experiment.network} cannot ship; a lunet can")
-        step = experiment.load_weights(model)
-        description = {
-            "embedding_dim": experiment.embedding_dim,
-            "width": experiment.width,
-            "image_size": experiment.image_size,
-            "original": experiment.original_network,
-            "step": step,
-            "trained_with": Path(options.params).name,
-            "torch": str(torch.__version__),
-        }
-        size = save_pretrained(model, description, options.output).stat().st_size
-        print(f"{options.output}: step {step:,}, {size / 1e6:.2f} MB")
-
-    return _status_of(act)
+    experiment = Experiment.from_file(options.params)
+    model = experiment.make_model(pretrained=False)
+    if not isinstance(model, LuNet):
+        raise ValueError(f"network: {experiment.network} cannot ship; a lunet can")
+    step = experiment.load_weights(model)
+    description = {
+        "embedding_dim": experiment.embedding_dim,
+        "width": experiment.width,
+        "image_size": experiment.image_size,
+        "original": experiment.original_network,
+        "step": step,
+        "trained_with": Path(options.params).name,
+        "torch": str(torch.__version__),
+    }
+    size = save_pretrained(model, description, options.output).stat().st_size
+    print(f"{options.output}: step {step:,}, {size / 1e6:.2f} MB")
+    return 0
 
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"tripletlib {command}", description=description)
     parser.add_argument("params", help="a parameter file, such as 03_market1501_original.yaml")
     return parser
-
-
-def _status_of(act: Callable[[], None]) -> int:
-    """Does what a command is for; what stops it is told in one line."""
-    try:
-        act()
-        return 0
-    except (OSError, ValueError, CheckpointError) as error:
-        message, status = f"error: {error}", 2
-    except (KeyboardInterrupt, NonFiniteLossError, ProcessesFailed) as error:
-        message, status = str(error) or "stopped", 1
-    # The others mostly have the same message; but a file may be missing on one machine only.
-    if is_first_on_machine():
-        print(message, file=sys.stderr)
-    return status

@@ -81,11 +81,8 @@ class Experiment(ExperimentSettings):
     def make_model(self, pretrained: bool = True) -> nn.Module:
         """The network, with weights drawn from the seed, and those of a TriNet's backbone.
 
-        Args:
-            pretrained: False leaves the backbone's out, where those of a checkpoint follow.
-
-        Raises:
-            ParameterError: `weights` cannot be read or downloaded, or are of another network.
+        `pretrained` False leaves the backbone's out, where those of a checkpoint follow. A
+        ParameterError if `weights` cannot be read or downloaded, or are of another network.
         """
         seed_everything(self.seed)
         if self.network == "lunet":
@@ -276,13 +273,8 @@ class Experiment(ExperimentSettings):
             made_by["precision"] += ", rows of length 1"
         zeros = np.zeros(len(paths), np.int64)
         pids, camids = (split.pids, split.camids) if isinstance(split, Split) else (zeros, zeros)
-        about: dict[str, Any] = {
-            "pids": pids,
-            "camids": camids,
-            "paths": np.array(paths),
-            "step": step,
-        }
-        about |= {"content": content, **made_by}
+        about: dict[str, Any] = {"pids": pids, "camids": camids, "paths": np.array(paths)}
+        about |= {"step": step, "content": content, **made_by}
         saved = processes.from_first(lambda: saved_table(file, about))
         if saved is not None:
             return saved

@@ -112,11 +112,8 @@ class ExperimentSettings(TrainingSettings):
     def from_file(cls, file: AnyPath) -> Self:
         """Reads a parameter file of notebook 03, or the `config.yaml` of a run.
 
-        Args:
-            file: its name in `notebooks/params/`, or a path, relative ones from the repository.
-
-        Raises:
-            ParameterError: the file cannot be read, or not as an experiment; one line says why.
+        `file` is its name in `notebooks/params/`, or a path, relative ones from the repository. A
+        ParameterError if it cannot be read, or not as an experiment; one line says why.
         """
         parameters = read_parameter_file(file)
         try:
@@ -126,16 +123,11 @@ class ExperimentSettings(TrainingSettings):
 
     @classmethod
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:
-        """Takes the parameters among the names that a notebook's first cells have defined.
+        """Takes the parameters among the names, `globals()`, that a notebook's cells have defined.
 
         A plain value under a name that is no attribute is taken for a typing error, unless an
-        `Experiment` is among the names: then later cells have run.
-
-        Args:
-            names: the notebook's `globals()`.
-
-        Raises:
-            ParameterError: a value cannot be used, or there is no such parameter.
+        `Experiment` is among the names: then later cells have run. A ParameterError if a value
+        cannot be used, or if there is no such parameter.
         """
         plain = bool | int | float | str | list | dict | None
         later = any(isinstance(value, cls) for value in names.values())

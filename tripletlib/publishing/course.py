@@ -66,8 +66,7 @@ def without_teachers_cells(source: NotebookNode) -> NotebookNode:
 def student_sheet(source: NotebookNode) -> NotebookNode:
     """The sheet that students get: no solutions, no wrong answers, nothing for the teacher.
 
-    Raises:
-        RuntimeError: a solution is not between its marks.
+    A RuntimeError if a solution is not between its marks.
     """
     sheet = without_teachers_cells(source)
     for step in _STUDENT:
@@ -128,10 +127,8 @@ def _write(notebook: NotebookNode, path: Path) -> None:
 def build(folder: Path = COURSE) -> str:
     """Writes every edition, and returns tables that say what there is.
 
-    An earlier build in the folder is replaced, but for a gradebook and what students handed in.
-
-    Raises:
-        FileExistsError: a folder of an edition holds other files.
+    An earlier build in the folder is replaced, but for a gradebook and what students handed in. A
+    FileExistsError if a folder of an edition holds other files.
     """
     sheets: list[tuple[object, ...]] = [
         ("sheet", "exercises", "points", "minutes", "wrong answers")

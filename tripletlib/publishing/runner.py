@@ -54,14 +54,7 @@ def find_notebooks(folder: AnyPath = NOTEBOOKS) -> list[Path]:
 
 
 def read_parameters(file: AnyPath, folder: AnyPath = NOTEBOOKS) -> tuple[Path, dict[str, Any]]:
-    """Reads a parameter file and finds the notebook that its number names.
-
-    Args:
-        file: YAML, named like `01_mnist_original.yaml`.
-        folder: where the notebooks are.
-
-    Returns:
-        The notebook and the parameters.
+    """The notebook that the number of a parameter file names, and the parameters in it.
 
     Raises:
         ParameterError: no such file or notebook, or a parameter is missing, unknown or of another
@@ -268,10 +261,7 @@ def shrink_png(data: bytes) -> tuple[str, bytes]:
     """Reduces a PNG to a palette if that does not show, or to a JPEG if that is smaller.
 
     A plot has few colours and stays a PNG; a figure with photographs or drawn people has thousands
-    and becomes a JPEG. An animated PNG is left as it is.
-
-    Returns:
-        The picture's MIME type, and its new bytes.
+    and becomes a JPEG. An animated PNG is left as it is. Returns MIME type and bytes.
     """
     picture = Image.open(io.BytesIO(data))
     if getattr(picture, "is_animated", False):

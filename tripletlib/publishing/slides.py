@@ -23,8 +23,7 @@ SLIDES = REPOSITORY / "course" / "slides"
 def deck(lesson: NotebookNode) -> NotebookNode:
     """The notebook that becomes a deck: a title, then a slide for each chosen figure.
 
-    Raises:
-        ValueError: a chosen cell has no figure, or no sentences.
+    A ValueError if a chosen cell has no figure, or no sentences.
     """
     name, _, about = lesson.cells[0].source.partition("\n\n")
     cells = [_text(f"{name}\n\n{about.partition('. ')[0]}.", "slide")]
@@ -55,10 +54,8 @@ def _text(source: str, slide_type: str) -> NotebookNode:
 def write_decks(folder: Path = SLIDES) -> list[Path]:
     """Writes the decks anew and, beside them, reveal.js with its licence; returns the decks.
 
-    A browser opens them without a server and without a network.
-
-    Raises:
-        FileExistsError: the folder holds other files.
+    A browser opens them without a server and without a network. A FileExistsError if the folder
+    holds other files.
     """
     renew_folder(folder)
     shutil.copytree(TEMPLATES / TEMPLATE / "reveal", folder / "reveal")

@@ -76,8 +76,7 @@ def explained_writing(
 def renew_folder(folder: AnyPath) -> None:
     """Makes an empty folder for what a command writes; what it wrote there before is removed.
 
-    Raises:
-        FileExistsError: a folder with other files; it is left as it is.
+    A FileExistsError for a folder with other files, which is left as it is.
     """
     folder = from_repository(folder)
     mark = folder / _OURS

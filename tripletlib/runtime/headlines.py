@@ -9,8 +9,7 @@ HEADLINES = "application/vnd.tripletlib.headlines+json"  # MIME type of the disp
 def show_headlines(numbers: Mapping[str, float | str]) -> None:
     """Displays named numbers at a notebook's end; `make run` collects them into its table.
 
-    Args:
-        numbers: name to value; numbers are rounded to four significant digits.
+    They are rounded to four significant digits.
 
     Example:
         >>> show_headlines({"k-NN accuracy": 0.93751, "epochs": 8})

@@ -8,11 +8,9 @@ from typing import Any
 
 @cache
 def optional_package(name: str, without: str) -> Any:
-    """A package, or None where its import fails in whatever way; then one notice says so.
+    """A package, or None where its import fails in whatever way.
 
-    Args:
-        name: such as `"torch.utils.tensorboard"`.
-        without: what happens without it, for the notice.
+    One notice then says so, and what happens `without` it.
     """
     try:
         return import_module(name)

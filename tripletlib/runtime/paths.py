@@ -42,13 +42,9 @@ def runs_root() -> Path:
 
 
 def run_folder(name: str) -> Path:
-    """Folder of one run, `runs_root() / name`; it is not created here.
+    """Folder of one run, such as `"01_mnist_quick"`, below the runs root; not created here.
 
-    Args:
-        name: the run's name, a relative path below the runs root such as `"01_mnist_quick"`.
-
-    Raises:
-        ParameterError: the name is no text, is empty or absolute, or leads out of the runs root.
+    A ParameterError if the name is no text, is empty or absolute, or leads out of the runs root.
     """
     relative = Path(name) if isinstance(name, str) and name.isprintable() else Path()
     if relative.anchor or not relative.parts or ".." in relative.parts or name[0] == "~":

@@ -38,8 +38,7 @@ def in_live_notebook() -> bool:
 def resolve_progress(progress: Progress) -> Progress:
     """Turns `"auto"` into `"bar"` (open notebook or terminal) or `"lines"` (anything else).
 
-    Raises:
-        ValueError: a word that is not one of the four.
+    A ValueError for a word that is not one of the four.
     """
     if progress not in get_args(Progress):
         raise ValueError(f"progress must be 'auto', 'bar', 'lines' or 'off', got {progress!r}")

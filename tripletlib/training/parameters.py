@@ -139,11 +139,8 @@ def find_parameter_file(file: AnyPath) -> Path:
 def read_parameter_file(file: AnyPath) -> dict[str, Any]:
     """Reads a parameter file, or the experiment that a run's `config.yaml` records.
 
-    Args:
-        file: YAML, lines of the form `parameter: value`; see `find_parameter_file`.
-
-    Returns:
-        The parameters as YAML understands them; none is null, a date, NaN or infinite.
+    The file is YAML, lines of the form `parameter: value`; see `find_parameter_file`. Of what it
+    says none is null, a date, NaN or infinite.
 
     Raises:
         ParameterError: the file is missing or unreadable, or says something that it may not mean.

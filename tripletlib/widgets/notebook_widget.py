@@ -62,9 +62,8 @@ class NotebookWidget:
     def guarded(self, action: Callable[..., None], clears: bool = True) -> Callable[..., None]:
         """Wraps a callback: its error, which Jupyter would drop, is shown in the line.
 
-        Args:
-            action: does the work; not called while the widget moves its own controls.
-            clears: whether what was said before goes when the work begins.
+        It is not called while the widget moves its own controls. `clears` says whether what was
+        said before goes when the work begins.
         """
 
         def callback(*arguments: Any) -> None:

@@ -50,9 +50,9 @@ def draw_scene(ax: Axes, scene: Scene) -> None:
     Arrows end where one step with `LEARNING_RATE` takes each point.
     """
     result = scene_loss(scene)
-    for (name, partner, distance), style in zip(result.pairs(), _PAIRS, strict=True):
-        label = f"hardest {name}: {distance:.2f} away"
-        ends = scene.points[[scene.anchor, partner]].T
+    for name, style in zip(("positive", "negative"), _PAIRS, strict=True):
+        label = f"hardest {name}: {getattr(result, f'{name}_distance'):.2f} away"
+        ends = scene.points[[scene.anchor, getattr(result, name)]].T
         ax.plot(*ends, color=style.colour, ls=style.line, lw=2.5, zorder=1, label=label)
     ax.plot(*scene.points[scene.anchor], "o", ms=24, mfc="none", mec=BLACK)
     draw_points(ax, scene)

@@ -42,13 +42,6 @@ class SceneLoss:
     negative_distance: float
     gradient: np.ndarray  # of the loss at every point, [N, 2]
 
-    def pairs(self) -> tuple[tuple[str, int, float], tuple[str, int, float]]:
-        """The anchor's two pairs: name, partner's index, distance."""
-        return (
-            ("positive", self.positive, self.positive_distance),
-            ("negative", self.negative, self.negative_distance),
-        )
-
     def summary(self) -> str:
         """The numbers in one line."""
         return (
