@@ -8,7 +8,7 @@ import pytest
 import yaml
 from started import started, wait_for
 
-from tripletlib.experiments.evaluate_run import score_run
+from tripletlib.experiments.commands import score_run
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.publishing.sweep import main, read_grid
 from tripletlib.runtime import ParameterError

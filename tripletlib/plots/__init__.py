@@ -51,12 +51,10 @@ from tripletlib.plots.training import draw_embedding, draw_histories, draw_histo
 __all__ = [
     "BLACK", "BLUE", "DARK_ORANGE", "GREEN", "GREY", "ORANGE", "PICTURE_DPI",
     "PURPLE", "SERIES", "SKY", "VERDICT_STYLES", "VERMILION", "EmbeddingFilm", "LiveCurves",
-    "Ranking",
-    "compute_distances", "draw_batch", "draw_before_after", "draw_cmc",
+    "Ranking", "compute_distances", "draw_batch", "draw_before_after", "draw_cmc",
     "draw_contact_sheet", "draw_distances", "draw_embedding", "draw_growth", "draw_hardest",
     "draw_histories", "draw_history", "draw_lists", "draw_members", "draw_network", "draw_people",
     "draw_precision_recall", "draw_precisions", "draw_ranking", "draw_rankings", "draw_roc",
     "draw_sweep", "draw_values", "literal", "moved_by", "save_ranking_pictures", "show_picture",
-    "to_plane",
-    "use_notebook_style",
+    "to_plane", "use_notebook_style",
 ]  # fmt: skip

@@ -95,13 +95,9 @@ def renew_folder(folder: AnyPath) -> None:
 def exclusive_lock(path: AnyPath) -> Iterator[bool]:
     """Locks a folder, or a file made when missing, until the `with` block or the process ends.
 
-    On Linux a file's lock also holds between the machines that share a network folder.
-
-    Yields:
-        False where locks cannot be had: Windows, some network folders.
-
-    Raises:
-        BlockingIOError: somebody else holds the lock.
+    On Linux a file's lock also holds between the machines that share a network folder. Yields False
+    where locks cannot be had: Windows, some network folders. A BlockingIOError if somebody else
+    holds it.
     """
     try:
         import fcntl

@@ -29,13 +29,9 @@ class CheckpointError(OneLineError, RuntimeError):
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     """Writes a checkpoint such as `step_00000100.pt` atomically, and waits until it is on the disk.
 
-    Args:
-        folder: the run's `checkpoints/`, made when missing.
-        step: steps taken.
-        state: tensors, numbers, strings, and lists and dictionaries of them.
-
-    Raises:
-        CheckpointError: the disk is full or cannot be written. Earlier checkpoints stay whole.
+    The folder, the run's `checkpoints/`, is made when missing; the state may hold tensors, numbers,
+    strings, and lists and dictionaries of them. A CheckpointError if the disk is full or cannot be
+    written; earlier checkpoints stay whole.
     """
     file = checkpoint_file(folder, step)
     try:
@@ -55,12 +51,8 @@ def load_checkpoint(folder: AnyPath, step: int | None = None) -> dict[str, Any]:
     """Reads what one checkpoint holds and its `step`, by default of the newest that is whole.
 
     Only tensors and plain values are read (`weights_only=True`): a file from a stranger can hold
-    wrong weights but cannot run code.
-
-    Args:
-        folder: the run's `checkpoints/`; a relative path is meant from the repository.
-        step: the one to load; None for the newest good one: damaged newer ones are passed over with
-            a notice.
+    wrong weights but cannot run code. Without a `step`, damaged newer ones are passed over with a
+    notice. The folder is the run's `checkpoints/`, a relative path is meant from the repository.
 
     Raises:
         CheckpointError: there is none, or the one asked for is missing or damaged.

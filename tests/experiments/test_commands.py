@@ -13,8 +13,7 @@ from tiny_experiment import TINY
 from tripletlib.__main__ import main as program
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate
-from tripletlib.experiments.commands import score
-from tripletlib.experiments.evaluate_run import score_run, write_scores
+from tripletlib.experiments.commands import score, score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.reranking import k_reciprocal
 from tripletlib.training.checkpoints import CheckpointError
