@@ -147,7 +147,9 @@ def build(folder: Path = COURSE) -> str:
         }
         for place, edition in editions.items():
             _write(edition, folder / place / path.name)
-            _copy_pictures(name[:2], folder / place)
+            for picture in sorted((EXERCISES / "images").glob(f"{name[:2]}_*.png")):
+                (folder / place / "images").mkdir(exist_ok=True)
+                shutil.copyfile(picture, folder / place / "images" / picture.name)
         titles = exercise_titles(source)
         _, _, points, minutes = zip(*titles, strict=True)
         wrong = sum("wrong-answer" in cell.metadata.get("tags", []) for cell in source.cells)
@@ -158,12 +160,6 @@ def build(folder: Path = COURSE) -> str:
         _write(lesson, folder / "lessons" / path.name)
         lessons.append((path.stem, count))
     return f"{table(sheets)}\n\n{table(lessons)}"
-
-
-def _copy_pictures(sheet: str, folder: Path) -> None:
-    for picture in sorted((EXERCISES / "images").glob(f"{sheet}_*.png")):
-        (folder / "images").mkdir(exist_ok=True)
-        shutil.copyfile(picture, folder / "images" / picture.name)
 
 
 def commit_sheets() -> Iterator[Path]:

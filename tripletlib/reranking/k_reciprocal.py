@@ -173,12 +173,7 @@ class NeighbourIndex:
         return block[0]
 
     def _blocks(
-        self,
-        neighbours: Neighbours,
-        rows: np.ndarray,
-        k1: int,
-        k2: int,
-        lambda_value: float,
+        self, neighbours: Neighbours, rows: np.ndarray, k1: int, k2: int, lambda_value: float
     ) -> Iterator[tuple[int, np.ndarray]]:
         block = max(_BLOCK_ROWS, _BLOCK_ENTRIES // self.gallery)
         encodings, of_gallery = self._encode(neighbours, rows, k1, k2)  # [n, N] and [N, G]

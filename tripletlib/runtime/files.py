@@ -15,12 +15,9 @@ from tripletlib.runtime.paths import AnyPath, from_repository
 _OURS = ".written_by_tripletlib"
 _ABANDONED_AFTER = 3600  # seconds; by then an unfinished file has lost its writer
 _CURES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),
-    **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
-        "move away what lies in its place",
-    ),
+    "free disk space": ("ENOSPC", "EDQUOT", "EFBIG"),
+    "make the folder writable": ("EROFS", "EACCES", "EPERM"),
+    "move away what lies in its place": ("EEXIST", "ENOTDIR", "EISDIR", "ENOTEMPTY"),
 }
 
 
@@ -68,7 +65,8 @@ def explained_writing(
     except OSError as error:
         if isinstance(error, FileExistsError) and error.errno is None:
             raise  # ours: it says itself what to do
-        cure = _CURES.get(error.errno or 0, "see to it")
+        name = errno.errorcode.get(error.errno or 0)
+        cure = next((cure for cure, names in _CURES.items() if name in names), "see to it")
         message = f"{error.strerror or error}; {cure}, or {way_out}; could not write"
         raise OSError(error.errno, message, str(path)) from error
 

@@ -5,7 +5,7 @@ picture, raises its error and changes nothing.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -301,7 +301,10 @@ class BrowserState:
         maps = {}
         for name, embed in networks.items():
             others = embed(np.stack(pair))[::-1]  # each is compared with the other
-            maps[name] = [*map(partial(occlusion_map, embed), pair, others)]
+            maps[name] = [
+                occlusion_map(embed, image, other)
+                for image, other in zip(pair, others, strict=True)
+            ]
         return maps
 
     def pid_and_camid(self, picture: Picture) -> tuple[int | None, int | None]:
