@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, Self
@@ -16,7 +17,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from tripletlib import __version__
 from tripletlib.runtime import atomic_write, describe_machine, exclusive_lock, explained_writing
 from tripletlib.training.checkpoints import (
     CheckpointError,
@@ -167,6 +167,10 @@ class RunKeeper:
     def _write_config(self, file: Path) -> None:
         """Writes what the run's numbers rest on, and the day on which it began."""
         trainer = self.trainer
+        try:
+            own_version = version("tripletlib")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            own_version = "not installed"
         description = {
             "training": trainer.settings.model_dump(),
             "network": {
@@ -180,7 +184,7 @@ class RunKeeper:
                 "processes": trainer.processes.count,
             },
             "versions": {
-                "tripletlib": __version__,
+                "tripletlib": own_version,
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
