@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from tripletlib.plots import BLUE, ORANGE, SERIES, use_notebook_style
 from tripletlib.runtime import REPOSITORY, run_folder
@@ -36,7 +37,6 @@ _COLUMNS = [
     *("section", "run", "what", "step", "tta", "reranking", "accuracy"),
     *(*_RETRIEVAL_SCORES, "minutes", "command", "source"),
 ]
-_PERCENT = "{x:.0%}"  # of an axis
 _EARLY = 5620  # steps: 10 of the original's 50 epochs on digits
 
 
@@ -201,10 +201,10 @@ def draw_curves(rows: pd.DataFrame, title: str, folder: Path = FOLDER) -> Figure
         right.set_title("Median distance in the batch")
         if not accuracies.empty:
             right.set(title="5-NN accuracy on held-out digits", ylim=(0.9, 1))
-            right.yaxis.set_major_formatter(_PERCENT)
+            right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     left.set(title="Loss, mean of 100 steps", ylabel="loss", ylim=(0, None))
     middle.set(title="Active triplets, mean of 100 steps", ylim=(0, 1.02))
-    middle.yaxis.set_major_formatter(_PERCENT)
+    middle.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     for ax in (left, middle, right):
         ax.set(xlabel="training step")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -226,10 +226,11 @@ def draw_retrieval_scores(rows: pd.DataFrame, title: str) -> Figure:
         bars = pairs[[f"{score}_after", score]].apply(pd.to_numeric)  # the first is the lower one
         bars.columns = ["re-ranked", "ranked by distance"]
         bars.plot.barh(ax=ax, color=[ORANGE, BLUE], width=0.8, legend=False)
-        for container in ax.containers:  # no label where there is no score
-            ax.bar_label(container, fmt="{:.1%}", padding=2, fontsize=8)
+        for container, column in zip(ax.containers, bars.columns, strict=True):
+            texts = ["" if np.isnan(value) else f"{value:.1%}" for value in bars[column]]
+            ax.bar_label(container, texts, padding=2, fontsize=8)
         ax.set(title=label, xlim=(0, 1), ylabel="")
-        ax.xaxis.set_major_formatter(_PERCENT)
+        ax.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     all_measured = (rows["source"] == MEASURED).all()
     figure.suptitle(title if all_measured else f"{title}\n* as its authors report it")
