@@ -121,6 +121,11 @@ def _close(widget: ipywidgets.Widget, closed: set[Any]) -> None:
     widget.close()
 
 
+def titled(title: str, note: str = "") -> Any:
+    """A small heading; the note is HTML."""
+    return ipywidgets.HTML(f"<h3>{escape(title)}</h3>" + (f"<p>{note}</p>" if note else ""))
+
+
 def part(name: str, widget: Any) -> Any:
     """Names a widget for style sheet and tests."""
     widget.add_class(f"browser-{name}")

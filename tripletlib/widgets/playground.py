@@ -70,13 +70,10 @@ class Playground(anywidget.AnyWidget):
     as a script in the cell's output.
     """
 
-    _esm = (
-        _SCRIPT
-        + """export default { render(context) {
+    _esm = f"""{_SCRIPT}export default {{ render(context) {{
         context.el.classList.add("tripletlib-widget"); // hides the copy for the saved page
         return render(context);
-    } };"""
-    )
+    }} }};"""
     _css = _STYLE
     fixed = traitlets.Dict().tag(sync=True)  # what no reader can change
     start = traitlets.Dict().tag(sync=True)
@@ -85,16 +82,12 @@ class Playground(anywidget.AnyWidget):
     def __init__(self) -> None:
         scene = example_scene()
         start = {"points": scene.points.tolist(), "anchor": scene.anchor, "margin": scene.margin}
-        styles = [_IDENTITIES[label] for label in scene.labels]
-        fixed = {
-            "labels": scene.labels.tolist(),
-            "looks": [
-                {"name": name, "colour": colour, "marker": marker}
-                for name, (colour, marker) in zip(scene.names(), styles, strict=True)
-            ],
-            "learning_rate": LEARNING_RATE,
-            "half_width": _HALF_WIDTH,
-        }
+        looks = []
+        for name, label in zip(scene.names(), scene.labels, strict=True):
+            colour, marker = _IDENTITIES[label]
+            looks.append({"name": name, "colour": colour, "marker": marker})
+        fixed = {"labels": scene.labels.tolist(), "looks": looks}
+        fixed |= {"learning_rate": LEARNING_RATE, "half_width": _HALF_WIDTH}
         super().__init__(fixed=fixed, start=start, now=start)
 
     @property

@@ -23,7 +23,6 @@ from tripletlib.widgets.cards import (
     CURVE_LEGEND,
     LEGEND,
     CardMaker,
-    heading,
     key_of,
     map_legend,
     no_scores,
@@ -33,16 +32,10 @@ from tripletlib.widgets.cards import (
 )
 from tripletlib.widgets.charts import draw_explanation, draw_result
 from tripletlib.widgets.gallery_map import GalleryMap, GalleryPlane, PrecisionRecallCurve, map_kinds
-from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row
+from tripletlib.widgets.notebook_widget import NotebookWidget, column, part, row, titled
 from tripletlib.widgets.pictures import MAX_UPLOAD_BYTES, Group, PictureGrid, PictureUpload
 from tripletlib.widgets.query_list import QueryList
-from tripletlib.widgets.state import (
-    DEFAULTS,
-    NO_LABELS,
-    BrowserState,
-    Options,
-    Picture,
-)
+from tripletlib.widgets.state import DEFAULTS, NO_LABELS, BrowserState, Options, Picture
 
 WAY = 12  # pictures of the way that are shown
 _RERANKING = ("k1", "k2", "lambda_value", "compare")  # mean something with re-ranking only
@@ -84,12 +77,15 @@ class QueryBrowser(NotebookWidget):
         super().__init__(_SENTENCE)
         self._folder = from_repository(folder)
         self.state = BrowserState(retrieval, query, options)
-        self._replace_earlier()  # which is still there if the new one cannot be opened
+        # An earlier one, of the same cell, is still there if the new one cannot be opened.
+        if earlier := _OPEN.pop(self._folder, None):
+            earlier.close()
+        _OPEN[self._folder] = self
         self._cards = CardMaker(self.state)
         look_up = partial(self._do, self.state.look_up)
         self.queries = QueryList(self.state, self._cards, self, look_up)
         choose = self.guarded(lambda key: look_up(picture_of(key)))
-        hover = self.guarded(self._point_out, clears=False)
+        hover = self.guarded(lambda key: setattr(self.map, "linked", key), clears=False)
         self.results = part("results", PictureGrid("ranked gallery", choose, hover))
         self.why = part("why", PictureGrid("why", choose))
         self.why_text = ipywidgets.HTML()
@@ -121,18 +117,12 @@ class QueryBrowser(NotebookWidget):
         self._lay_out()
         self._draw()
 
-    def _replace_earlier(self) -> None:
-        earlier = _OPEN.pop(self._folder, None)
-        if earlier is not None:  # the same cell, run again
-            earlier.close()
-        _OPEN[self._folder] = self
-
     def _lay_out(self) -> None:
         retrieval = self.state.retrieval
         sizes = f"{len(retrieval.query):,} queries, {len(retrieval.gallery):,} gallery pictures"
         if self.state.listed == "gallery":
             sizes = f"{len(retrieval.gallery):,} pictures"
-        title = ipywidgets.HTML(heading(f"Query browser: {retrieval.name}", sizes))
+        title = titled(f"Query browser: {retrieval.name}", sizes)
         meanings = LEGEND if retrieval.labelled else f"No labels: {NO_LABELS}."
         legend = ipywidgets.HTML(f'<div class="legend">{meanings}</div>')
         named = ("back", "forward", "save", "export")
@@ -140,8 +130,8 @@ class QueryBrowser(NotebookWidget):
         about = column("about", self.facts, self.message)
         header = row("header", part("query", self._query), about, buttons)
         controls = [part(name.replace("_", "-"), one) for name, one in self.controls.items()]
-        way = ipywidgets.HTML(heading("The way here"))
-        left = column("left", self.queries.widget, part("upload", self.upload), way, self.way)
+        upload, way = part("upload", self.upload), titled("The way here")
+        left = column("left", self.queries.widget, upload, way, self.way)
         right = column("right", legend, self.results, self._bottom(), self._explanation_row())
         body = row("body", left, right)
         self.widget.children = [part("title", title), header, row("controls", *controls), body]
@@ -151,15 +141,10 @@ class QueryBrowser(NotebookWidget):
         self.facts.add_class("announced")
 
     def _bottom(self) -> ipywidgets.Widget:
+        why = titled("Why?", "Nearest wrong and farthest right answer")
+        curve = titled("Precision and recall", CURVE_LEGEND)
         legend = map_legend(self.state.retrieval.labelled)
-        why, curve, gallery_map = (
-            ipywidgets.HTML(heading(title, note))
-            for title, note in (
-                ("Why?", "Nearest wrong and farthest right answer"),
-                ("Precision and recall", CURVE_LEGEND),
-                ("Gallery map", f"{self.map_note}<br>{legend}"),
-            )
-        )
+        gallery_map = titled("Gallery map", f"{self.map_note}<br>{legend}")
         return row(
             "bottom",
             column("why-box", why, self.why, self.why_text),
@@ -169,20 +154,20 @@ class QueryBrowser(NotebookWidget):
 
     def _explanation_row(self) -> ipywidgets.Widget:
         note = "What makes the two alike: an occlusion map"
-        title = ipywidgets.HTML(heading("The query and its answer at a rank", note))
+        title = titled("The query and its answer at a rank", note)
         controls = row("explain-controls", self.rank, self.compare, self.explain)
         return column("explain-box", title, controls, self.explanation)
 
     def _draw(self) -> None:
         result = self.state.result
         self.queries.show()
-        name, source = escape(self._cards.name(result.query)), self._cards.source(result.query)
-        self._query.value = f'<img src="{source}" alt="{name}">'
+        self._query.value = self._as_html(result.query)
         tiles = (
             f"<div><span>{what}</span><b>{value}</b></div>"
             for what, value in score_texts(result).items()
         )
         scores = "".join(tiles) or f"<p>{no_scores(self.state)}</p>"
+        name = escape(self._cards.name(result.query))
         self.facts.value = f'<h2>{name}</h2><div class="facts">{scores}</div>'
         self.results.show(self._cards.result_groups(result))
         self.why.show(self._cards.why_groups(result))
@@ -205,11 +190,12 @@ class QueryBrowser(NotebookWidget):
 
     def _compare(self) -> None:
         answer = Picture("gallery", self.state.result.place(self.rank.value).index)
-        images = (
-            f'<img src="{self._cards.source(picture)}" alt="{escape(self._cards.name(picture))}">'
-            for picture in (self.state.result.query, answer)
-        )
-        self.explanation.value = f'<div class="browser-beside">{"".join(images)}</div>'
+        images = self._as_html(self.state.result.query) + self._as_html(answer)
+        self.explanation.value = f'<div class="browser-beside">{images}</div>'
+
+    def _as_html(self, picture: Picture) -> str:
+        source, name = self._cards.source(picture), escape(self._cards.name(picture))
+        return f'<img src="{source}" alt="{name}">'
 
     def _explain(self) -> None:
         self.say("Covering both pictures, patch by patch …")
@@ -226,9 +212,6 @@ class QueryBrowser(NotebookWidget):
     def _do(self, action: Callable[..., None], *arguments: Any) -> None:
         action(*arguments)
         self._draw()
-
-    def _point_out(self, key: str) -> None:
-        self.map.linked = key
 
     def _change(self, name: str, event: dict[str, Any]) -> None:
         try:

@@ -7,8 +7,8 @@ from typing import get_args
 import ipywidgets
 import numpy as np
 
-from tripletlib.widgets.cards import CardMaker, heading, key_of, picture_of
-from tripletlib.widgets.notebook_widget import NotebookWidget, part, row
+from tripletlib.widgets.cards import CardMaker, key_of, picture_of
+from tripletlib.widgets.notebook_widget import NotebookWidget, part, row, titled
 from tripletlib.widgets.pictures import Group, PictureGrid
 from tripletlib.widgets.state import BrowserState, Picture, QueryFilter, QueryOrder
 
@@ -42,20 +42,16 @@ class QueryList:
         self._position = ipywidgets.HTML()
         filters = row("filters", self.camera, self.person)
         pager = row("pager", self.earlier, self._position, self.later)
-        title = ipywidgets.HTML(heading("Queries" if state.listed == "query" else "Pictures"))
+        title = titled("Queries" if state.listed == "query" else "Pictures")
         self.widget = ipywidgets.VBox([title, self.order, self.only, filters, self.grid, pager])
 
     def _make_filters(self) -> None:
         retrieval, table = self._state.retrieval, self._state.retrieval.query
         look = {"layout": ipywidgets.Layout(min_width="0", width="auto", flex="1 1 0%")}
-        cameras = [
-            (f"camera {retrieval.camera(camid)}", camid)
-            for camid in np.unique(table.camids).tolist()
-        ]
+        cameras = [("all cameras", _ALL)]
+        cameras += [(f"camera {retrieval.camera(c)}", c) for c in np.unique(table.camids).tolist()]
         self._pids = {retrieval.person(pid): pid for pid in np.unique(table.pids).tolist()}
-        orders, cameras = get_args(QueryOrder), [("all cameras", _ALL), *cameras]
-        if not retrieval.labelled:
-            orders = "as in the set", "random"
+        orders = get_args(QueryOrder) if retrieval.labelled else ("as in the set", "random")
         self.order = ipywidgets.Dropdown(options=orders, value="as in the set", **look)
         self.only = ipywidgets.Dropdown(options=get_args(QueryFilter), **look)
         self.camera = ipywidgets.Dropdown(options=cameras, **look)

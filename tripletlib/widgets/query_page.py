@@ -27,7 +27,6 @@ from tripletlib.widgets.cards import (
     key_of,
     map_legend,
     no_scores,
-    picture_of,
     score_texts,
     why_text,
 )
@@ -54,12 +53,7 @@ def write_query_page(
     """Writes the page: every query with its ranked gallery, before and after re-ranking.
 
     Pictures, script and rankings lie inside: it opens from a folder and asks nobody for anything.
-
-    Args:
-        retrieval: queries and gallery, with labels.
-        file: the page, HTML.
-        options: how many ranks are shown, and how the gallery is re-ranked.
-        progress: see `fit`.
+    The options say how many ranks are shown, and how the gallery is re-ranked.
 
     Raises:
         ValueError: there are no queries, or nobody knows whom they show.
@@ -98,21 +92,14 @@ def _content(retrieval: Retrieval, options: Options, progress: Progress) -> dict
     queries = []
     with progress_bar(len(retrieval.query), "queries", progress) as bar:
         for index in range(len(retrieval.query)):
-            state.look_up(Picture("query", index))
+            state.look_up(query := Picture("query", index))
+            cards.source(query)  # all that is encoded comes into the page
             queries.append(_query(state, cards, plane))
             bar.update()
-    shown = {
-        card["key"]
-        for query in queries
-        for view in query["views"]
-        for group in (*view["groups"], *view["why"])
-        for card in group["items"]
-    }
-    shown |= {query["key"] for query in queries}
     return {
         "queries": queries,
         "noScores": no_scores(state),
-        "pictures": {key: cards.source(picture_of(key)) for key in sorted(shown)},
+        "pictures": {key_of(picture): source for picture, source in cards.sources.items()},
         "gallery": {
             "points": short(plane.points),
             "kinds": map_kinds(gallery),

@@ -22,11 +22,8 @@ class Scene:
 
     def names(self) -> list[str]:
         """A letter for the identity and a number for the point within it: A1, A2, B1 ..."""
-        labels = self.labels.tolist()
-        counts = [labels[: i + 1].count(label) for i, label in enumerate(labels)]
-        return [
-            f"{chr(ord('A') + label)}{count}" for label, count in zip(labels, counts, strict=True)
-        ]
+        letters = [chr(ord("A") + label) for label in self.labels]
+        return [f"{letter}{letters[: i + 1].count(letter)}" for i, letter in enumerate(letters)]
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,13 @@ class SceneLoss:
 
     def summary(self) -> str:
         """The numbers in one line."""
-        return (
-            f"loss {self.loss:.3f} (this anchor {self.anchor_loss:.3f}) · "
-            f"active {self.active_fraction:.0%}"
-        )
+        of_anchor = f"(this anchor {self.anchor_loss:.3f})"
+        return f"loss {self.loss:.3f} {of_anchor} · active {self.active_fraction:.0%}"
 
 
 def example_scene() -> Scene:
     """Nine points of three identities that stand in each other's way."""
-    points = [(-2.0, 1.2), (-1.4, -0.9), (0.6, 0.9)]
-    points += [(1.9, 1.6), (-0.3, 0.2), (2.2, -0.2)]
+    points = [(-2.0, 1.2), (-1.4, -0.9), (0.6, 0.9), (1.9, 1.6), (-0.3, 0.2), (2.2, -0.2)]
     points += [(-0.9, -2.0), (0.7, -1.6), (1.2, 0.0)]
     return Scene(points=np.array(points), labels=np.repeat([0, 1, 2], 3), anchor=2)
 
@@ -78,16 +72,15 @@ def scene_loss(scene: Scene) -> SceneLoss:
         raise ValueError(f"point {scene.anchor} is alone in its identity: it has no positive")
     row = anchors.tolist().index(scene.anchor)
     positive, negative = int(positives[row]), int(negatives[row])
-    d_pos, d_neg = (points[scene.anchor] - points[[positive, negative]]).norm(dim=1).tolist()
-    differences = torch.tensor(d_pos - d_neg, dtype=torch.float64)
+    d_pos, d_neg = (points[scene.anchor] - points[[positive, negative]]).norm(dim=1).detach()
     return SceneLoss(
         loss=result.loss.item(),
         active_fraction=result.active_fraction.item(),
-        anchor_loss=triplet_losses(differences, scene.margin)[0].item(),
+        anchor_loss=triplet_losses(d_pos - d_neg, scene.margin)[0].item(),
         positive=positive,
         negative=negative,
-        positive_distance=d_pos,
-        negative_distance=d_neg,
+        positive_distance=d_pos.item(),
+        negative_distance=d_neg.item(),
         gradient=gradient.numpy(),
     )
 

@@ -137,6 +137,8 @@ class BrowserState:
         retrieval: queries and gallery.
         listed: where the pictures to look up come from.
         uploads: the reader's own pictures.
+        way: what was looked up, in this order, and what was gone back from.
+        steps_back: how many steps the way back has: the place on the way.
         k_max: the largest k1 and k2.
         result: what is to be seen now.
     """
@@ -147,12 +149,11 @@ class BrowserState:
         self.retrieval = retrieval
         self.listed: Kind = "query" if len(retrieval.query) else "gallery"
         self.uploads: list[Upload] = []
-        self._earlier: list[Picture] = []
-        self._later: list[Picture] = []
         self._gains: dict[tuple[int, int, float], np.ndarray] = {}
         self._shuffles = 0
         self.k_max = max(K_MAX, options.k1, options.k2)
-        self.result = self._search(query or Picture(self.listed, 0), options)
+        self.way, self.steps_back = [query or Picture(self.listed, 0)], 0
+        self.result = self._search(self.way[0], options)
 
     def look_up(self, picture: Picture) -> None:
         """Ranks the gallery for a picture; what was looked up before is one step back.
@@ -162,37 +163,25 @@ class BrowserState:
         before = self.result.query
         self.result = self._search(picture, self.result.options)
         if picture != before:
-            self._earlier.append(before)
-            self._later.clear()
+            self.steps_back += 1
+            self.way[self.steps_back :] = [picture]
 
     def change(self, **options: Any) -> None:
         """Changes some of the `Options`; a ValueError if one is out of range or above `k_max`."""
         self.result = self._search(self.result.query, replace(self.result.options, **options))
 
-    @property
-    def steps_back(self) -> int:
-        """How many steps the way back has."""
-        return len(self._earlier)
-
-    @property
-    def way(self) -> list[Picture]:
-        """What was looked up, in this order, and what was gone back from; see `steps_back`."""
-        return [*self._earlier, self.result.query, *reversed(self._later)]
-
     def back(self) -> None:
         """Returns to what was looked up before; at the beginning it does nothing."""
-        self._step(self._earlier, self._later)
+        self._go_to(self.steps_back - 1)
 
     def forward(self) -> None:
         """Goes again where `back` came from; at the end it does nothing."""
-        self._step(self._later, self._earlier)
+        self._go_to(self.steps_back + 1)
 
-    def _step(self, source: list[Picture], target: list[Picture]) -> None:
-        if source:
-            left = self.result.query
-            self.result = self._search(source[-1], self.result.options)
-            source.pop()
-            target.append(left)
+    def _go_to(self, place: int) -> None:
+        if 0 <= place < len(self.way):
+            self.result = self._search(self.way[place], self.result.options)
+            self.steps_back = place
 
     def upload(self, data: bytes, name: str) -> None:
         """Looks up a picture of the reader's own: a file's content and name, see `decode_image`."""
@@ -294,12 +283,9 @@ class BrowserState:
         By the `"trained network"`, and by one with `"random weights"` to be held against.
         """
         pair = [self.input(picture) for picture in (self.result.query, answer)]
-        networks = {
-            "trained network": self.retrieval.embed,
-            "random weights": self.retrieval.embed_randomised,
-        }
+        trained, untrained = self.retrieval.embed, self.retrieval.embed_randomised
         maps = {}
-        for name, embed in networks.items():
+        for name, embed in (("trained network", trained), ("random weights", untrained)):
             others = embed(np.stack(pair))[::-1]  # each is compared with the other
             maps[name] = [
                 occlusion_map(embed, image, other)
