@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tripletlib.checks.values import WrongAnswer, type_name, wrong
+from tripletlib.checks.values import WrongAnswer, need, type_name, wrong
 
 TIME_LIMIT = 5.0  # seconds; a right answer takes well under one
 
@@ -29,11 +29,8 @@ class Answer:
         `about` says what is special about the inputs, and stands in that sentence. Where gradients
         of the inputs are asked for, `copied` is False.
         """
-        if not callable(self.value):
-            name = type_name(self.value)
-            wrong(
-                f"hand over the function itself, by its name and without brackets: this is {name}"
-            )
+        itself = "hand over the function itself, by its name and without brackets"
+        need(callable(self.value), f"{itself}: this is {type_name(self.value)}")
         try:
             return self.value(*(copy.deepcopy(inputs) if copied else inputs))
         except NotImplementedError:

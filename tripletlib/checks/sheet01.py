@@ -62,9 +62,8 @@ def _check_batch(batch: np.ndarray, labels: np.ndarray, p: int, k: int) -> None:
         members = int((labels == digit).sum())
         distinct = len(np.unique(batch[labels[batch] == digit]))
         few = f", though there are {members}" if members < k else ""
-        need(
-            distinct == min(k, members), f"digit {digit} has {distinct} distinct images of {k}{few}"
-        )
+        images = f"digit {digit} has {distinct} distinct images of {k}{few}"
+        need(distinct == min(k, members), images)
 
 
 def _check_variety(seen: np.ndarray, labels: np.ndarray, p: int, k: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tripletlib.checks.answers import Answer, exercise
-from tripletlib.checks.values import agree, need, number, of_type, parts, wrong
+from tripletlib.checks.values import agree, need, neighbours, number, of_type, parts, wrong
 from tripletlib.evaluation import average_precision
 
 _Case = tuple[np.ndarray, int, int]  # the order of all neighbours, an image, k1
@@ -41,14 +41,7 @@ def check_trapezoid(answer: Answer) -> None:
     need(np.isnan(number(answer(np.zeros(4, bool)), "AP")), "without a right answer return NaN")
 
 
-def _order(seed: int, size: int, crowd: int = 0) -> np.ndarray:
-    """Everybody's neighbours, each first among its own; in a crowd being near is seldom mutual."""
-    points = np.random.default_rng(seed).normal(size=(size, 2))
-    points[:crowd] *= 0.3
-    return np.linalg.norm(points[:, None] - points, axis=2).argsort(axis=1, kind="stable")
-
-
-_ORDERS = [_order(seed, size, size // 3) for seed, size in ((0, 14), (1, 20), (2, 30))]
+_ORDERS = [neighbours(seed, size, size // 3) for seed, size in ((0, 14), (1, 20), (2, 30))]
 
 
 def _nearest(order: np.ndarray, i: int, k: int) -> set[int]:
@@ -121,7 +114,7 @@ def _expanded(
 
 @exercise("04.3", "With it a picture finds relatives that were never among its own neighbours.")
 def check_expansion(answer: Answer) -> None:
-    orders = [*_ORDERS, *(_order(seed, 16) for seed in range(10, 14))]
+    orders = [*_ORDERS, *(neighbours(seed, 16) for seed in range(10, 14))]
     cases = [(order, i, k1) for order in orders for k1 in (3, 6, 7) for i in range(len(order))]
     growing = "a set was compared with what had joined already"
     misreadings: dict[str, _SetOf] = {
@@ -208,9 +201,8 @@ def _check_halves(
     need(all_tried, "not every setting was tried on the people that you choose with")
     choosing = np.unique(np.concatenate([q for _, q in tried]))
     both = np.intersect1d(pids[choosing], pids[report])
-    need(
-        not len(both), f"person {both[:1]} is in both halves: split the people, not their pictures"
-    )
+    advice = "split the people, not their pictures"
+    need(not len(both), f"person {both[:1]} is in both halves: {advice}")
     means = {s: scores[s][q].mean() for s, q in tried}
     need(best == max(means, key=means.__getitem__), "another setting is better on those people")
     share = len(np.unique(pids[choosing])) / len(np.unique(pids))

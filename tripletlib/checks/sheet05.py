@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tripletlib.checks.answers import Answer, exercise
-from tripletlib.checks.values import agree, need, number, numbers, of_type, parts
+from tripletlib.checks.values import agree, need, neighbours, number, numbers, of_type, parts
 
 JUNK = -1  # the pid of a bad box
 ERRORS_ASKED = 20
@@ -62,10 +62,7 @@ def check_taxonomy(answer: Answer) -> None:
 @exercise("05.3", "Re-ranking trusts exactly the steps that such a walk takes.")
 def check_walk(answer: Answer) -> None:
     for seed in range(4):
-        points = np.random.default_rng(seed).normal(size=(25, 2))
-        points[:10] *= 0.3
-        distances = np.linalg.norm(points[:, None] - points, axis=2)
-        order = distances.argsort(axis=1, kind="stable")
+        order = neighbours(seed, 25, crowd=10)
         for start in (0, 12, 24):
             for steps, k in ((0, 3), (4, 3), (8, 2), (30, 5)):
                 path = [int(i) for i in of_type(answer(order, start, steps, k), list)]

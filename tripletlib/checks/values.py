@@ -88,5 +88,12 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def neighbours(seed: int, size: int, crowd: int = 0) -> np.ndarray:
+    """Everybody's neighbours, each first among its own; in a crowd being near is seldom mutual."""
+    points = np.random.default_rng(seed).normal(size=(size, 2))
+    points[:crowd] *= 0.3
+    return np.linalg.norm(points[:, None] - points, axis=2).argsort(axis=1, kind="stable")
+
+
 def type_name(value: Any) -> str:
     return "nothing (None): is there a return?" if value is None else f"a {type(value).__name__}"
