@@ -78,11 +78,7 @@ def literal(text: str) -> str:
 
 
 def scatter_identities(
-    ax: Axes,
-    points: np.ndarray,
-    labels: np.ndarray,
-    name: Callable[[int], str] = str,
-    **look: Any,
+    ax: Axes, points: np.ndarray, labels: np.ndarray, name: Callable[[int], str] = str, **look: Any
 ) -> None:
     """Scatters points `[N, 2]`; each of up to ten identities has a colour, a marker and a name."""
     for label, colour, marker in zip(np.unique(labels), TEN_COLOURS, TEN_MARKERS, strict=False):

@@ -10,15 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tripletlib.losses import Margin, triplet_losses
-from tripletlib.plots.style import (
-    BLACK,
-    BLUE,
-    ORANGE,
-    SERIES,
-    SKY,
-    TEN_COLOURS,
-    scatter_identities,
-)
+from tripletlib.plots.style import BLACK, BLUE, ORANGE, SERIES, SKY, TEN_COLOURS, scatter_identities
 from tripletlib.training import PERCENTILES, History
 
 _SPREADS = {
@@ -99,10 +91,7 @@ def draw_history(history: History, margin: Margin) -> Figure:
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), appendix D.
     """
-    rows: Any = [
-        ["loss"] * 3 + ["active"] * 3,
-        ["norm"] * 2 + ["entry"] * 2 + ["distance"] * 2,
-    ]
+    rows: Any = [["loss"] * 3 + ["active"] * 3, ["norm"] * 2 + ["entry"] * 2 + ["distance"] * 2]
     figure, panels = plt.subplot_mosaic(rows, figsize=(10, 7.2), layout="constrained")
     loss, active = panels["loss"], panels["active"]
     steps, collapsed = history["step"], _collapsed_loss(margin)
