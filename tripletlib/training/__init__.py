@@ -1,10 +1,6 @@
 """Trains an embedding network with a triplet loss, and goes on where it was stopped."""
 
-from tripletlib.training.checkpoints import (
-    CheckpointError,
-    checkpoint_file,
-    load_checkpoint,
-)
+from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, load_checkpoint
 from tripletlib.training.fit import (
     EpochReport,
     NonFiniteLossError,

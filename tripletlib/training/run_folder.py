@@ -10,7 +10,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ _DECISIVE = "start_from", "weights", "last_stride"
 
 
 @dataclass
-class RunKeeper:
+class RunKeeper(ExitStack):
     """Writes a run's settings and checkpoints, and brings a stopped run back.
 
     From `prepare` to the end of its `with` block nobody else can write the run's folder.
@@ -46,6 +46,7 @@ class RunKeeper:
     parameters: Mapping[str, Any] | None
 
     def __post_init__(self) -> None:
+        super().__init__()
         if self.every is not None and (self.run_folder is None or self.every < 1):
             raise ValueError(
                 "checkpoint_every must be at least 1 and needs a run_folder, got "
@@ -53,13 +54,6 @@ class RunKeeper:
             )
         if self.resume not in (True, False, "unfinished"):
             raise ValueError(f"resume must be True, False or 'unfinished', got {self.resume!r}")
-        self._held = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._held.close()
 
     def prepare(self) -> Tensor | None:
         """Brings back the newest good checkpoint or clears the folder; returns the history."""
@@ -125,7 +119,7 @@ class RunKeeper:
         try:
             with explained_writing(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-                self._held.enter_context(exclusive_lock(file))
+                self.enter_context(exclusive_lock(file))
                 file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         except BlockingIOError:
             holder = file.read_text(encoding="utf-8", errors="replace") or "another process"
