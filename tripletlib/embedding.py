@@ -261,15 +261,9 @@ class EmbeddingTable:
 def saved_table(file: Path, wanted: Mapping[str, Any]) -> EmbeddingTable | None:
     """A table that an earlier call saved, if it is of the same pictures and was made alike.
 
-    Args:
-        file: where it would lie.
-        wanted: all its attributes but the embeddings, see `EmbeddingTable`.
-
-    Returns:
-        The table; None if there is none, one of something else, or one that does not say of what.
-
-    Raises:
-        ValueError: the file is no embedding table.
+    `wanted` are all its attributes but the embeddings, see `EmbeddingTable`. Returns None if there
+    is no file, or one of something else, or one that does not say of what; a ValueError if it is no
+    embedding table.
     """
     if not file.exists():
         return None

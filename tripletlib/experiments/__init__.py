@@ -3,8 +3,4 @@
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import Retrieval, open_retrieval
 
-__all__ = [
-    "Experiment",
-    "Retrieval",
-    "open_retrieval",
-]
+__all__ = ["Experiment", "Retrieval", "open_retrieval"]

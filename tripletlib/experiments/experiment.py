@@ -210,16 +210,13 @@ class Experiment(ExperimentSettings):
                 "made it): its weights are used, but it cannot be resumed",
                 self.folder,
             )
-        images = data.get("images")
-        height, width = (
-            images[2:] if isinstance(images, list) and len(images) == 4 else self.image_size
-        )
-        if (height, width) != self.image_size:
-            raise CheckpointError(
-                f"the run in {self.folder} was trained on pictures of height x width {height} x "
-                f"{width}; write image_height: {height} and image_width: {width} in place of "
-                f"{self.image_height} and {self.image_width}"
-            )
+        match data.get("images"):
+            case [_, _, height, width] if (height, width) != self.image_size:
+                raise CheckpointError(
+                    f"the run in {self.folder} was trained on pictures of height x width {height} "
+                    f"x {width}; write image_height: {height} and image_width: {width} in place of "
+                    f"{self.image_height} and {self.image_width}"
+                )
 
     def embed(
         self,

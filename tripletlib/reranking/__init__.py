@@ -2,8 +2,4 @@
 
 from tripletlib.reranking.k_reciprocal import RERANKING, NeighbourIndex, k_reciprocal
 
-__all__ = [
-    "RERANKING",
-    "NeighbourIndex",
-    "k_reciprocal",
-]
+__all__ = ["RERANKING", "NeighbourIndex", "k_reciprocal"]
