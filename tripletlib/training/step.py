@@ -1,6 +1,7 @@
 """One training step: model, optimiser, and the random sequences that choose the batches."""
 
 import math
+from collections.abc import Callable
 from itertools import chain, repeat
 from typing import Any
 
@@ -52,7 +53,7 @@ class Trainer:
             keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
-        self.network = processes.replica(model)
+        self.network: Callable[[Tensor], Tensor] = processes.replica(model)
         # Never on a CPU: there a step under torch.compile took 1.2 times as long.
         if settings.compiled and self.device.type == "cuda":
             self.network = torch.compile(self.network, mode="reduce-overhead")  # CUDA graphs
