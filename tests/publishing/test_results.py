@@ -309,3 +309,12 @@ def test_an_unfinished_sweep_is_not_kept(swept, capsys, trouble):
     assert program(["results", "sweep", "03_losses"]) == 2
     assert "03_losses holds 11 of 12 cells: finish the sweep first" in capsys.readouterr().err
     assert not (folder / "03_losses.csv").exists()
+
+
+def test_the_ladder_on_the_page_is_the_kept_one():
+    ladder = pd.read_csv(FOLDER / "ladder.csv")
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    scores = "map_market", "rank1", "reranked_map_market", "reranked_rank1"
+    for row, seeds in ladder.groupby("row"):
+        cells = [", ".join(f"{100 * value:.1f}" for value in seeds[score]) for score in scores]
+        assert f"| {row} | {' | '.join(cells)} |" in page.splitlines()
