@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed import is_torchelastic_launched
 
 from tripletlib.datasets import (
     Market1501,
@@ -37,7 +38,6 @@ from tripletlib.runtime import (
     current_processes,
     launch,
     run_folder,
-    started_by_torchrun,
 )
 from tripletlib.training import (
     CheckpointError,
@@ -138,7 +138,8 @@ class Experiment(ExperimentSettings):
     @property
     def _needs_launch(self) -> bool:
         """Whether several processes are wanted and this is not one of them."""
-        return self.processes > 1 and not started_by_torchrun() and current_processes().count == 1
+        started = is_torchelastic_launched() or current_processes().count > 1
+        return self.processes > 1 and not started
 
     def run(self, embed_afterwards: bool) -> None:
         """Opens the data set, trains a new network, and embeds query and gallery if asked."""

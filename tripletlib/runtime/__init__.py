@@ -21,7 +21,6 @@ from tripletlib.runtime.launching import (
     end_at_once,
     launch,
     process_group,
-    started_by_torchrun,
 )
 from tripletlib.runtime.optional import optional_package
 from tripletlib.runtime.paths import (
@@ -74,5 +73,4 @@ __all__ = [
     "runs_root",
     "show_headlines",
     "single_threaded_workers",
-    "started_by_torchrun",
 ]

@@ -36,11 +36,6 @@ def current_processes() -> Processes:
     return _current
 
 
-def started_by_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return dist.is_available() and dist.is_torchelastic_launched()
-
-
 @contextmanager
 def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
     """Joins the processes that were started together, and leaves them at a good end.
@@ -50,23 +45,22 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
     Gloo between CPUs.
     """
     global _current
-    if store is None and not started_by_torchrun():
+    if store is None and not dist.is_torchelastic_launched():
         yield _current
         return
     stop_with_parent()
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    torchruns_store, session = None, ""
     if store is None:
-        torchruns_store, _, _ = next(dist.rendezvous("env://"))
-        session = agree_on_session(torchruns_store, rank, count)
-        store = dist.PrefixStore(session, torchruns_store)
+        store, _, _ = next(dist.rendezvous("env://"))
+    session = agree_on_session(store, rank, count)
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if count > 1:
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    _current = Processes(rank, count, torchruns_store, session)
+        place = dist.PrefixStore(session, store)
+        dist.init_process_group(backend, store=place, rank=rank, world_size=count)
+    _current = Processes(rank, count, store, session)
     yield _current
     # Not behind an error: NCCL would wait in here for processes that wait for this one to end.
     if count > 1:

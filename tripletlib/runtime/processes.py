@@ -8,6 +8,7 @@ import copy
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -22,21 +23,14 @@ T = TypeVar("T")
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
+@dataclass
 class Processes:
-    """The processes of one training as one of them sees it; a process alone is a group of one.
+    """The processes of one training as one of them sees it; a process alone is a group of one."""
 
-    Args:
-        rank: number of this process, from 0; the first is the one that writes and reports.
-        count: processes in all; above 1 they have joined PyTorch's default process group.
-        store: torchrun's key-value store, which outlives the processes that it starts again.
-        session: name of this start of the processes; a restart has another.
-    """
-
-    def __init__(
-        self, rank: int = 0, count: int = 1, store: dist.Store | None = None, session: str = ""
-    ) -> None:
-        self.rank, self.count = rank, count
-        self._store, self._session = store, session
+    rank: int = 0  # of this process
+    count: int = 1  # above 1 they have joined PyTorch's default process group
+    store: dist.Store | None = None  # torchrun's outlives the processes that it starts again
+    session: str = ""  # name of this start of the processes; a restart has another
 
     @property
     def is_first(self) -> bool:
@@ -97,24 +91,21 @@ class Processes:
         What the first draws, decodes or downloads, the others find. An error is raised in all.
         """
         values: list[T] = []
-
-        def act(my_turn: bool) -> None:
-            if my_turn and not values:
-                values.append(action())
-
-        for my_turn in (self.is_first, is_first_on_machine(), True):
-            self.from_all(partial(act, my_turn))
+        actions: list[Callable[[], None]] = [lambda: None] * 3
+        actions[2 - self.is_first - is_first_on_machine()] = lambda: values.append(action())
+        for each in actions:
+            self.from_all(each)
         return values[0]
 
     def note_begun(self, run_folder: AnyPath) -> None:
         """Remembers, also for processes that torchrun starts again, that a run has begun."""
-        if self._store is not None:
-            self._store.set(str(run_folder), self._session)
+        if self.store is not None:
+            self.store.set(str(run_folder), self.session)
 
     def begun_before(self, run_folder: AnyPath) -> bool:
         """Whether processes that died since, of the same torchrun, had begun the run."""
-        store, key = self._store, str(run_folder)
-        return store is not None and store.check([key]) and store.get(key) != self._session.encode()
+        store, key = self.store, str(run_folder)
+        return store is not None and store.check([key]) and store.get(key) != self.session.encode()
 
 
 def is_first_on_machine() -> bool:
