@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from started import run_to_the_end, started
+from started import outcomes, started
 from tiny_experiment import TINY
 
 from tripletlib.__main__ import main
@@ -111,7 +111,8 @@ OF_JUPYTER = {"IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyter_c
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_from_the_command_line_needs_no_jupyter_goes_on_and_ends_once(write, capsys):
     ours, command = Experiment(**TINY), ["train", str(write()), "--embed"]
-    (printed,) = run_to_the_end(started("-c", TRAIN, *command[1:]))
+    ((status, printed, errors),) = outcomes(started("-c", TRAIN, *command[1:]))
+    assert status == 0, errors
     assert "epoch 2 of 2 · step 6" in printed
     imported = set(printed.partition("imported:")[2].split())
     assert "torch" in imported

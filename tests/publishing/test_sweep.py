@@ -129,9 +129,8 @@ def test_a_sweep_that_is_stopped_saves_what_its_cells_have_learnt(write, tmp_pat
     with started("-m", "tripletlib", "sweep", file) as sweep:
         wait_for(lambda: log.is_file() and "epoch 1 of" in log.read_text(encoding="utf-8"), sweep)
         sweep.send_signal(signal.SIGTERM)
-        _, errors = sweep.communicate(timeout=120)
-    assert sweep.returncode == 1
-    assert errors.endswith("stopped; the same command goes on\n")
+        assert sweep.wait(timeout=120) == 1
+        assert sweep.error_output.endswith("stopped; the same command goes on\n")
     (step,) = checkpoint_steps(run / "checkpoints")
     assert step < long["steps"]
     assert not (run / "row.json").exists()

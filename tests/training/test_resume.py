@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from small_training import blobs, settings, small_net
-from started import started
+from started import started, wait_for
 from torch import nn
 from torch.distributed import HashStore
 
@@ -313,7 +313,7 @@ def test_a_run_has_one_writer_and_goes_on_when_that_was_killed(tmp_path, never_s
     folder = tmp_path / "checkpoints"
     script = HALF_A_CHECKPOINT.format(here=str(Path(__file__).parent), folder=str(tmp_path))
     with started("-c", script) as writer:
-        assert writer.stdout.readline() == "writes\n"
+        wait_for(lambda: writer.output == "writes\n", writer)
         name = re.escape(f"process {writer.pid} on {platform.node()}")
         with pytest.raises(CheckpointError, match=rf"is being written by {name}; wait"):
             train(tmp_path, steps=10, resume=False)
