@@ -1,7 +1,8 @@
-"""Counts how many small trainings in two processes start and end well, beside busy processes.
+"""Counts how many small trainings in two processes start and end well, beside two busy processes.
 
-`python tests/benchmarks/start_and_end.py launch --starts 20`; `torchrun` and `machines` (two
-torchruns that find each other) are the other ways to start them.
+`python tests/benchmarks/start_and_end.py launch --starts 200`; `torchrun` and `machines` (two
+torchruns that find each other) are the other ways to start them. Each status other than 0, each
+abort that a process speaks of, and each that does not end at all is a failure.
 """
 
 import argparse
@@ -16,10 +17,13 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 from small_training import blobs, settings, small_net
-from started import ONE_MACHINE, started, torchrun
+from started import ONE_MACHINE, outcomes, started, torchrun
 
 from tripletlib.runtime import end_at_once, launch, process_group
 from tripletlib.training import fit
+
+# It ends with its parent, even if that is killed.
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def train():
@@ -47,22 +51,19 @@ def run(how, number):
         "torchrun": lambda: [torchrun(*ONE_MACHINE, __file__, "work")],
         "machines": lambda: machines(free_port()),
     }[how]()
-    processes = [start.__enter__() for start in starting]
     try:
-        said = [process.communicate(timeout=300)[1] for process in processes]
-        bad = [
-            f"{number}: status {process.returncode}\n{text}"
-            for process, text in zip(processes, said, strict=True)
-            if process.returncode or "terminate" in text or "Error" in text
-        ]
-    finally:
-        for start in starting:
-            start.__exit__(None, None, None)
-    return "\n".join(bad)
+        ends = outcomes(*starting)
+    except subprocess.TimeoutExpired as error:
+        return f"{number}: {error}"
+    return "\n".join(
+        f"{number}: status {status}\n{errors}"
+        for status, _, errors in ends
+        if status or "terminate called" in errors
+    )
 
 
 def main():
-    """Runs them, a few at once."""
+    """Runs them, a few at once; prints each failure, and the count after every ten."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("how", choices=["launch", "torchrun", "machines", "work", "launched"])
     parser.add_argument("--starts", type=int, default=20)
@@ -76,20 +77,23 @@ def main():
     if options.how == "launched":
         launch(train, 2)
         return
-    busy = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)
-    ]
-    start = time.perf_counter()
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(options.busy)]
+    begin, failures = time.perf_counter(), 0
     try:
         with ThreadPoolExecutor(options.at_once) as pool:
-            outcomes = list(pool.map(partial(run, options.how), range(options.starts)))
+            ends = pool.map(partial(run, options.how), range(options.starts))
+            for done, failure in enumerate(ends, start=1):
+                if failure:
+                    failures += 1
+                    print(failure, flush=True)
+                if done % 10 == 0 or done == options.starts:
+                    seconds = time.perf_counter() - begin
+                    well = f"{done - failures} of {done} ended well"
+                    print(f"{options.how}: {well} in {seconds:.0f} s", flush=True)
     finally:
         for process in busy:
             process.kill()
-    failures = list(filter(None, outcomes))
-    print(*failures, sep="\n")
-    seconds = time.perf_counter() - start
-    print(f"{options.how}: {len(outcomes) - len(failures)} of {len(outcomes)} in {seconds:.0f} s")
+    sys.exit(failures > 0)
 
 
 if __name__ == "__main__":
