@@ -92,23 +92,23 @@ class Widget:
 
 @pytest.fixture
 def photos(tmp_path, lab):
-    """A flat folder of 30 photos of one colour each, which notebook 05 is told to search in."""
+    """A copy of notebook 05 that searches in a flat folder of 30 photos of one colour each."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(30):
         colour = f"hsl({12 * number}, 60%, 50%)"
         Image.new("RGB", (60, 130), colour).save(folder / f"holiday {number:02d}.jpg")
-    path = lab.notebooks / "05_query_browser.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(lab.notebooks / "05_query_browser.ipynb", as_version=4)
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     assert "pictures_root = None" in cell.source
     cell.source = cell.source.replace("pictures_root = None", f"pictures_root = {str(folder)!r}")
-    nbformat.write(notebook, path)
+    nbformat.write(notebook, lab.notebooks / "05_photos.ipynb")
+    return "05_photos.ipynb"
 
 
 @pytest.fixture
 def widget(open_notebook, photos):
-    page = open_notebook("05_query_browser.ipynb")
+    page = open_notebook(photos)
     page.run_up_to("if pictures_root is None", RUN_ALL)
     widget = Widget(page.page)
     widget.root.scroll_into_view_if_needed()
