@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessException, spawn
 
+from tripletlib.runtime.files import atomic_write
 from tripletlib.runtime.processes import Processes, portable
 from tripletlib.runtime.stopping import StopRequest, stop_with_parent
 
@@ -50,22 +51,19 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
         return
     stop_with_parent()
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if store is None:
-        store, _, _ = next(dist.rendezvous("env://"))
+    store = store or next(dist.rendezvous("env://"))[0]
     session = agree_on_session(store, rank, count)
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if count > 1:
-        place = dist.PrefixStore(session, store)
-        dist.init_process_group(backend, store=place, rank=rank, world_size=count)
+    place = dist.PrefixStore(session, store)
+    dist.init_process_group(backend, store=place, rank=rank, world_size=count)
     _current = Processes(rank, count, store, session)
     yield _current
     # Not behind an error: NCCL would wait in here for processes that wait for this one to end.
-    if count > 1:
-        _current.any(False)  # nobody leaves before all are done
-        dist.destroy_process_group()
+    _current.any(False)  # nobody leaves before all are done
+    dist.destroy_process_group()
     _current = Processes()
 
 
@@ -144,7 +142,9 @@ def _work(rank: int, action: Callable[[], object], count: int, folder: Path) -> 
         status = 0
     except BaseException as error:
         error.add_note(f"In process {rank}:\n{traceback.format_exc()}")
-        (folder / f"error_{rank}").write_bytes(pickle.dumps(portable(error)))
+        # Whole or not at all: when another has ended by an error, this one is sent SIGTERM.
+        with atomic_write(folder / f"error_{rank}") as unfinished:
+            unfinished.write_bytes(pickle.dumps(portable(error)))
     finally:
         end_at_once(status)
 

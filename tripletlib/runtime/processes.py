@@ -91,10 +91,13 @@ class Processes:
         What the first draws, decodes or downloads, the others find. An error is raised in all.
         """
         values: list[T] = []
-        actions: list[Callable[[], None]] = [lambda: None] * 3
-        actions[2 - self.is_first - is_first_on_machine()] = lambda: values.append(action())
-        for each in actions:
-            self.from_all(each)
+
+        def act(my_turn: bool) -> None:
+            if my_turn and not values:
+                values.append(action())
+
+        for my_turn in (self.is_first, is_first_on_machine(), True):
+            self.from_all(partial(act, my_turn))
         return values[0]
 
     def note_begun(self, run_folder: AnyPath) -> None:

@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 _LOOK_EVERY = 0.2  # seconds
 
 
-class StopRequest:
+class StopRequest(ExitStack):
     """While it is open, Ctrl-C and SIGTERM ask the training to stop instead of ending the process.
 
     An interrupt inside an optimiser's step would leave some weights moved and others not. A second
@@ -22,18 +23,14 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.requested = False
-        self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in (signal.SIGINT, signal.SIGTERM):
-                self._earlier[name] = signal.signal(name, self._ask)
+                self.callback(signal.signal, name, signal.signal(name, self._ask))
         return self
-
-    def __exit__(self, *error: object) -> None:
-        for name, earlier in self._earlier.items():
-            signal.signal(name, earlier)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
