@@ -60,8 +60,9 @@ nbval.kernel.start_new_kernel = _start_once_more(nbval.kernel.start_new_kernel)
 
 
 @pytest.fixture(autouse=True)
-def close_figures():
-    yield
+def matplotlib_as_before():
+    with plt.rc_context():
+        yield
     plt.close("all")
 
 
