@@ -5,6 +5,7 @@ import re
 import shlex
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -141,13 +142,25 @@ def expected_scores():
 
 
 def test_the_results_in_the_readme_are_those_that_were_kept():
-    section = README.partition("## Results")[2].partition("\n## ")[0]
+    section = README.partition("## Results")[2].partition("\n\nHow many times")[0]
     rows = re.findall(r"^\| (?!data|---)(.+?) \|$", section, re.MULTILINE)
     assert len(rows) == 9
     expected = expected_scores()
     for row in rows:
         _, what, *cells = (cell.strip(" *") for cell in row.split("|"))
         assert cells == expected[what], what
+
+
+def test_the_speeds_in_the_readme_are_those_that_were_measured():
+    file = REPOSITORY / "notebooks" / "results" / "speed.csv"
+    speeds = pd.read_csv(file)
+    shown = re.findall(r"^\| `(\w+)` \| (.+?) \| ([\d. |]+) \|$", README, re.MULTILINE)
+    assert len(shown) == 3
+    for kernel, peer, cells in shown:
+        rows = speeds[(speeds["kernel"] == kernel) & (speeds["peer"] == peer)]
+        largest = rows[rows["size"] == rows["size"].iloc[-1]]  # one row a condition
+        ratios = [float(cell) for cell in cells.split("|")]
+        assert ratios == pytest.approx(largest["ratio"].tolist(), rel=0.04), kernel
 
 
 def test_the_citation_is_of_this_version():

@@ -102,7 +102,8 @@ def table_of(rows: list[dict]) -> str:
             wanted = (*subject, condition)
             row = next(row for row in rows if tuple(row.values())[:4] == wanted)
             times = f"{time_in(row, 'ours_s')}, {time_in(row, 'theirs_s')}"
-            cells.append(f"{float(row['ratio']):.2g} ({times})")
+            ratio = float(row["ratio"])
+            cells.append(f"{ratio:.{0 if ratio >= 10 else 1}f} ({times})")
         lines.append("| " + " | ".join([f"`{subject[0]}`", *subject[1:], *cells]) + " |")
     return "\n".join(lines)
 

@@ -1,12 +1,26 @@
 """Workers of one thread each, for work that falls into independent blocks."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
+
+_libraries = cache(ThreadpoolController)  # to look for all of a process takes milliseconds
+
+
+@cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Workers that stay, since a new thread first makes itself a pool for PyTorch's operations."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not come along
 
 
 @contextmanager
@@ -20,12 +34,5 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
     if device.type != "cpu":
         yield map
         return
-    threads = torch.get_num_threads()
-    with (
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        try:
-            yield pool.map
-        finally:
-            torch.set_num_threads(threads)
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield _workers(torch.get_num_threads()).map
