@@ -242,6 +242,21 @@ def test_other_settings_are_named(tmp_path):
     assert len(History.load(tmp_path)) == 10  # nothing was lost
 
 
+def test_a_run_from_before_there_were_some_settings_goes_on_compiled_or_not(
+    tmp_path, never_stopped
+):
+    with pytest.raises(RuntimeError, match="crash"):
+        train(tmp_path, callbacks=[StopAt(25)])
+    file = checkpoint_file(tmp_path / "checkpoints", 20)
+    state = torch.load(file, weights_only=True)
+    for name in ("identity_loss", "warm_up", "random_erasing", "compiled"):
+        del state["settings"][name]
+    torch.save(state, file)
+    with pytest.raises(CheckpointError, match="identity_loss was 0, is 1"):
+        train(tmp_path, identity_loss=1)
+    assert_same(train(tmp_path, compiled=True), never_stopped)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_resumed_run_goes_on_within_a_tolerance(tmp_path):
     """CUDA adds gradients up in no fixed order, and rounding grows from step to step."""

@@ -181,7 +181,8 @@ class Experiment(ExperimentSettings):
 
         def read() -> tuple[dict[str, Tensor], int]:
             state = load_checkpoint(folder, self.checkpoint_step or None)
-            for name in () if to_begin_with else ("metric", "last_stride"):
+            decisive = ("metric", "last_stride") if self.network == "trinet" else ("metric",)
+            for name in () if to_begin_with else decisive:
                 ours = getattr(self, name)
                 theirs = state["settings"].get(name, ours)
                 if theirs != ours:

@@ -99,12 +99,12 @@ class ExperimentSettings(TrainingSettings):
             )
         if self.network == "trinet" and self.neck and not self.identity_loss:
             raise ValueError("neck: true needs an identity_loss above 0, which trains it")
-        channels = max(1, round(128 * self.width))
+        channels = max(1, round(128 * self.width)) if self.network == "lunet" else 64
         map_size = 4 * self.batch_size * channels * self.image_height * self.image_width
         if map_size > _LARGEST_FEATURE_MAP:
             raise ValueError(
                 f"the first feature map alone has {map_size / 2**30:,.0f} GiB; lower identities, "
-                "images_per_identity, image_height, image_width or width"
+                "images_per_identity, image_height, image_width or, of a lunet, width"
             )
         return self
 

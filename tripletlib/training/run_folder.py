@@ -26,10 +26,11 @@ from tripletlib.training.checkpoints import (
     save_checkpoint,
 )
 from tripletlib.training.history import COLUMNS, History
+from tripletlib.training.settings import TrainingSettings
 from tripletlib.training.step import Trainer
 
 Resume = bool | Literal["unfinished"]
-_DECISIVE = "start_from", "weights", "last_stride"
+_OF_TRINET = "weights", "last_stride"
 
 
 @dataclass
@@ -111,7 +112,9 @@ class RunKeeper(ExitStack):
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
         # Those of the parameters that the shapes of the weights do not tell.
-        named = {name: (self.parameters or {}).get(name) for name in _DECISIVE}
+        parameters = self.parameters or {}
+        decisive = _OF_TRINET if parameters.get("network") == "trinet" else ()
+        named = {name: parameters.get(name) for name in ("start_from", *decisive)}
         return self.trainer.description() | {name: it for name, it in named.items() if it}
 
     def _lock(self, file: Path) -> None:
@@ -203,6 +206,8 @@ def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> str:
         return "it does not say on which pictures (an earlier version made it)"
     if data != wanted["data"]:
         return f"its training pictures or their labels were {data}, are {wanted['data']}"
+    # Whatever a run did not say yet when it began, it had as it is by default.
+    saved = TrainingSettings().model_dump() | saved | {"compiled": wanted["compiled"]}
     return "; ".join(
         f"{key} was {saved.get(key)!r}, is {wanted.get(key)!r}"
         for key in sorted({*saved, *wanted})
