@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import nbval.kernel
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -64,6 +65,14 @@ def matplotlib_as_before():
     with plt.rc_context():
         yield
     plt.close("all")
+
+
+@pytest.fixture
+def set_threads():
+    """A function: how many threads PyTorch has until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

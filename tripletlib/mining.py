@@ -22,7 +22,7 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    `block` x B numbers are held at once. Other arguments are those of `losses.batch_hard`.
+    Each worker holds `block` x B numbers at once. Other arguments are those of `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest

@@ -1,39 +1,50 @@
 """Each worker computes with one thread, and afterwards everything has its threads again."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_limits
 
-from tripletlib.runtime import single_threaded_workers
+from tripletlib.runtime import single_threaded_workers, workers
 
 
 @pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+def two_threads(set_threads):
+    set_threads(2)
+    np.ones((2, 2)) @ np.ones((2, 2))  # NumPy's library is loaded
+    with threadpool_limits(2, user_api="blas"):
+        yield
 
 
 def blas_threads():
-    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    """Of the libraries that were there at the first call; NumPy's is one of them."""
+    return [one["num_threads"] for one in workers._libraries().select(user_api="blas").info()]
+
+
+def assert_two_threads():
+    assert set(blas_threads()) == {2}
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor() as pool:  # a new thread takes the number of the process
+        assert pool.submit(torch.get_num_threads).result() == 2
 
 
 def test_workers_have_one_thread_each(two_threads):
+    assert_two_threads()
     with single_threaded_workers(torch.device("cpu")) as spread:
         seen = list(spread(lambda _: (torch.get_num_threads(), *blas_threads()), range(8)))
     assert {count for counts in seen for count in counts} == {1}
+    assert_two_threads()
 
 
 def test_a_failed_block_is_told_and_the_threads_are_as_before(two_threads):
-    before = blas_threads()
     with (
         pytest.raises(ZeroDivisionError),
         single_threaded_workers(torch.device("cpu")) as spread,
     ):
         list(spread(lambda block: 1 / block, range(3)))
-    assert torch.get_num_threads() == 2
-    assert blas_threads() == before
+    assert_two_threads()
 
 
 def test_a_gpu_takes_one_block_after_the_other():

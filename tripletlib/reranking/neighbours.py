@@ -12,8 +12,9 @@ from torch import Tensor
 from tripletlib.distances import Frame
 from tripletlib.runtime import single_threaded_workers
 
-_BLOCK_ENTRIES = 2**23  # distances held at once: 32 MB
+_BLOCK_ENTRIES = 2**23  # distances that a worker holds at once: 32 MB
 _BLOCK_ROWS = 256  # but never fewer rows: each block reads all points from memory once
+_WHOLE_BLOCKS = 4  # held at once by all workers together; more of them have smaller ones
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def find_neighbours(
         embeddings: float32 `[N, D]`, finite.
         k: neighbours of each image, itself included; at most N are found.
         device: where the distances are computed.
-        block: rows; by default as many as fill 32 MB, and at least 256.
+        block: rows; by default as many as fill 32 MB, and at least 256, and some for every worker.
 
     Returns:
         The `Neighbours`. An image is its own nearest one, even where others coincide with it;
@@ -87,7 +88,9 @@ def find_neighbours(
     right = torch.cat([points, norms[:, None]], 1)
     right = F.pad(right, (0, 0, 0, padding))  # [N + padding, D + 1]
     right[size:, -1] = torch.finfo(torch.float32).max  # nobody's neighbour
-    block = block or max(_BLOCK_ROWS, _BLOCK_ENTRIES // size)
+    workers = torch.get_num_threads() if points.device.type == "cpu" else 1
+    share = min(1, _WHOLE_BLOCKS / workers) * max(_BLOCK_ROWS, _BLOCK_ENTRIES // size)
+    block = block or max(1, min(int(share), math.ceil(size / workers)))
     buffers: LifoQueue[Tensor] = LifoQueue()  # fresh memory for each block would cost more
     nearest, distances = np.empty((size, k), np.int32), np.empty((size, k), np.float32)
     farthest = np.empty(size, np.float32)

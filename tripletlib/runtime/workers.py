@@ -1,6 +1,7 @@
 """Workers of one thread each, for work that falls into independent blocks."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController
 
+_turn = threading.Lock()  # who remembers another's limit would leave it behind
 _libraries = cache(ThreadpoolController)  # to look for all of a process takes milliseconds
 
 
@@ -29,10 +31,16 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
 
     Blocks dealt out one by one keep every core busy, also where another process slows one of them.
     NumPy's and PyTorch's own threads each wait for the slowest, and spin on each other's cores. For
-    a GPU, which works on one block at a time, it is Python's own `map`.
+    a GPU, which works on one block at a time, it is Python's own `map`. A block's error is raised
+    where its result is read. A block must not ask for workers itself, and another thread that does
+    waits for its turn.
     """
     if device.type != "cpu":
         yield map
         return
-    with _libraries().limit(limits=1, user_api="blas"):
-        yield _workers(torch.get_num_threads()).map
+    threads = torch.get_num_threads()
+    with _turn, _libraries().limit(limits=1, user_api="blas"):
+        try:
+            yield _workers(threads).map
+        finally:
+            torch.set_num_threads(threads)  # what a thread that is new to PyTorch gets, too
