@@ -115,6 +115,8 @@ def test_files_without_such_weights_are_named(network, cached, given):
     assert "RuntimeError" in refused()  # of another shape
     torch.save({}, cached)
     assert "of mobilenet_v2 (it lacks features.0.0.weight); https://" in refused()
+    torch.save(network.state_dict() | {"features.19.weight": torch.zeros(1)}, cached)
+    assert "of mobilenet_v2 (it has features.19.weight, too); https://" in refused()
 
 
 def test_a_file_of_another_network_is_named(network, tmp_path):

@@ -272,9 +272,13 @@ def _pretrained(backbone: Backbone, weights: AnyPath | None) -> Any:
         file = from_repository(weights)
         read = partial(torch.load, file, map_location="cpu", weights_only=True)
     try:
-        missing = network.load_state_dict(_renamed(read(), network), strict=False).missing_keys
-        lacking = [name for name in missing if not name.startswith(_CLASSIFIERS)]
+        odd = network.load_state_dict(_renamed(read(), network), strict=False)
+        lacking, unknown = (
+            [name for name in names if not name.startswith(_CLASSIFIERS)]
+            for names in (odd.missing_keys, odd.unexpected_keys)
+        )
         problem = f"it lacks {lacking[0]}" if lacking else ""
+        problem = problem or (f"it has {unknown[0]}, too" if unknown else "")
     except OSError as error:
         raise OSError(
             f"{file} cannot be read or downloaded ({error}); get {imagenet.url} where there is a "
