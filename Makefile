@@ -27,7 +27,7 @@ run: $(READY) ## execute the notebooks into runs/default/, or one experiment: ma
 	$(BIN)/python -m tripletlib notebooks run $(if $(PARAMS),--params "$$PARAMS")
 
 sweep: $(READY) ## run a grid of experiments, one for each combination: make sweep PARAMS=notebooks/params/FILE.yaml
-	$(BIN)/python -m tripletlib sweep "$$PARAMS"
+	$(BIN)/python -m tripletlib sweep "$${PARAMS:?write make sweep PARAMS=notebooks/params/FILE.yaml}"
 
 check: export OMP_NUM_THREADS ?= 1
 check: $(READY) ## lint, types and the fast tests, in about a minute

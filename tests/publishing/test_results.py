@@ -1,5 +1,6 @@
 """The results page says what `results.csv` says, and that rests on the runs kept beside it."""
 
+import csv
 import re
 import shutil
 from itertools import product
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conditions import table_of
 
 from tripletlib.__main__ import main as program
 from tripletlib.publishing import results
@@ -262,13 +264,14 @@ def test_a_table_with_other_columns_is_refused(finished):
 
 
 @pytest.fixture
-def swept(finished):
+def swept(finished, monkeypatch):
     """The results folder, and a sweep's rows and file; its mAPs are 0, 0.1, 0.2, ... in order."""
     run, folder = finished
     shutil.copy(FOLDER / "paper_losses.csv", folder)
     cells = [*product(["batch_all", "batch_hard"], ["0.5", "soft"], [0, 1, 2])]
     rows = pd.DataFrame(cells, columns=["loss", "margin", "seed"])
     rows = rows.assign(run="a", map_market=np.arange(len(rows)) / 10, seconds=1, error="")
+    monkeypatch.setattr(results, "read_grid", {"03_losses.yaml": cells}.get)
     file = run.parent / "03_losses" / "sweep.csv"
     file.parent.mkdir()
     return folder, rows, file
@@ -300,15 +303,27 @@ def test_a_sweep_of_losses_is_shown_beside_the_papers_table(swept):
     )
 
 
-@pytest.mark.parametrize("trouble", ["a cell failed", "a cell is missing"])
-def test_an_unfinished_sweep_is_not_kept(swept, capsys, trouble):
+@pytest.mark.parametrize(
+    ("trouble", "good"),
+    [("a cell failed", 11), ("a cell is missing", 11), ("a seed is missing", 7)],
+)
+def test_an_unfinished_sweep_is_not_kept(swept, capsys, trouble, good):
     folder, rows, file = swept
     rows.loc[4, "error"] = "status 1: out of memory"
-    rows = rows if trouble == "a cell failed" else rows.drop(4)
+    rows = {
+        "a cell failed": rows,
+        "a cell is missing": rows.drop(4),
+        "a seed is missing": rows[rows["seed"] != 2],
+    }[trouble]
     rows.to_csv(file, index=False)
     assert program(["results", "sweep", "03_losses"]) == 2
-    assert "03_losses holds 11 of 12 cells: finish the sweep first" in capsys.readouterr().err
+    assert f"03_losses holds {good} of 12 cells: finish the sweep first" in capsys.readouterr().err
     assert not (folder / "03_losses.csv").exists()
+
+
+def test_the_speeds_on_the_page_are_those_that_were_measured():
+    with (FOLDER / "speed.csv").open(encoding="utf-8", newline="") as file:
+        assert table_of([*csv.DictReader(file)]) in PAGE
 
 
 def test_the_ladder_on_the_page_is_the_kept_one():

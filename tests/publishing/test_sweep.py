@@ -8,6 +8,7 @@ import pytest
 import yaml
 from started import started, wait_for
 
+from tripletlib.__main__ import main as program
 from tripletlib.experiments.commands import score_run
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.publishing.sweep import main, read_grid
@@ -81,7 +82,7 @@ def test_what_is_no_grid_is_told_before_anything_runs(write, notebooks, paramete
 
 
 def test_a_bad_cell_of_an_experiment_is_told_before_anything_runs(write, tmp_path, capsys):
-    assert main([write("03_a.yaml", **QUICK | {"margin": [0.5, -1]})]) == 2
+    assert program(["sweep", write("03_a.yaml", **QUICK | {"margin": [0.5, -1]})]) == 2
     assert "margin: -1 should be greater than or equal to 0" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 

@@ -1,7 +1,6 @@
 """Keeps runs worth quoting in `notebooks/results/`, and renews the page that shows them."""
 
 import argparse
-import math
 import shutil
 from collections.abc import Sequence
 from itertools import cycle
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from tripletlib.plots import BLUE, ORANGE, SERIES, use_notebook_style
+from tripletlib.publishing.sweep import read_grid
 from tripletlib.runtime import REPOSITORY, run_folder
 from tripletlib.training import MEAN_LOSS_EVERY
 
@@ -78,9 +78,13 @@ def keep_run(source: Path, folder: Path, **about: str | int) -> int:
 
 
 def keep_sweep(source: Path, folder: Path) -> int:
-    """Copies the table of a finished sweep of losses into the results; returns how many rows."""
-    table = _read_text(source / "sweep.csv")
-    cells = math.prod(table[axis].nunique() for axis in ("loss", "margin", "seed"))
+    """Copies the table of a finished sweep of losses into the results; returns how many rows.
+
+    Raises:
+        ValueError: a cell of the grid failed or is missing.
+        OSError: there is no such table, or the results cannot be written.
+    """
+    table, cells = _read_text(source / "sweep.csv"), len(read_grid(f"{source.name}.yaml"))
     good = int((table["error"] == "").sum())
     if good < cells:
         raise ValueError(f"{source} holds {good} of {cells} cells: finish the sweep first")
@@ -314,7 +318,9 @@ def write_page(folder: Path = FOLDER) -> None:
             figure.savefig(folder / f"{name}_{section}.png", dpi=96)
             plt.close(figure)
     if len(losses := read_losses(folder)) > 1:
-        draw_losses(losses).savefig(folder / "losses.png", dpi=96)
+        figure = draw_losses(losses)
+        figure.savefig(folder / "losses.png", dpi=96)
+        plt.close(figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,7 +35,8 @@ def build_site(folder: Path = SITE) -> list[str]:
     command = [sys.executable, "-m", "sphinx", "-q", "--no-color", *map(str, places)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise OneLineError(f"Sphinx could not build the site: {done.stderr}")
+        print(done.stderr, file=sys.stderr)
+        raise OneLineError("Sphinx could not build the site; see above")
     shutil.rmtree(folder / ".doctrees")
     shutil.copyfile(folder / "README.html", folder / "index.html")
     write_query_page(open_retrieval(progress="off"), folder / QUERY_PAGE)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Cell:
 
 
 def _as_number(text: str) -> float | str:
-    number = re.fullmatch(r"(-?[\d.]+(?:e[+-]\d+)?)(%?)", text)
+    number = re.fullmatch(r"(-?\d+(?:\.\d+)?(?:e[+-]\d+)?)(%?)", text)
     return float(number[1]) / (100 if number[2] else 1) if number else text
 
 
@@ -107,7 +107,36 @@ def read_grid(file: AnyPath, folder: AnyPath = NOTEBOOKS) -> list[Cell]:
     return cells
 
 
-def run_cell(cell: Cell, running: set[subprocess.Popen[bytes]]) -> Row:
+class Stopped(Exception):
+    """A cell was not begun, or not finished, because the whole sweep is being stopped."""
+
+
+@dataclass
+class Running:
+    """The processes of a sweep, and whether it is being stopped."""
+
+    processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    stopping: bool = False
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit status of a process; one that is started as the sweep stops is stopped, too."""
+        self.processes.add(process)
+        if self.stopping:
+            process.terminate()
+        status = process.wait()
+        self.processes.discard(process)
+        if self.stopping:
+            raise Stopped
+        return status
+
+    def stop(self) -> None:
+        """Stops all, also those that a cell is about to start."""
+        self.stopping = True
+        for process in [*self.processes]:
+            process.terminate()
+
+
+def run_cell(cell: Cell, running: Running) -> Row:
     """Runs one cell in processes of its own, with one thread each; returns its row of the table.
 
     A cell that an earlier call finished is not run again, unless its parameters have changed. Where
@@ -119,7 +148,8 @@ def run_cell(cell: Cell, running: set[subprocess.Popen[bytes]]) -> Row:
         if earlier["parameters"] == cell.parameters:
             return earlier["row"]
     cell.folder.mkdir(parents=True, exist_ok=True)
-    cell.file.write_text(yaml.safe_dump(cell.parameters, sort_keys=False), encoding="utf-8")
+    with atomic_write(cell.file) as unfinished:
+        unfinished.write_text(yaml.safe_dump(cell.parameters, sort_keys=False), encoding="utf-8")
     commands = [["train", file], ["score", file]]
     if not cell.is_experiment:
         commands = [["notebooks", "run", "--params", file]]
@@ -128,9 +158,7 @@ def run_cell(cell: Cell, running: set[subprocess.Popen[bytes]]) -> Row:
         for command in commands:
             call = [sys.executable, "-m", "tripletlib", *command]
             with subprocess.Popen(call, stdout=log, stderr=log, env=environment) as process:
-                running.add(process)
-                status = process.wait()
-                running.discard(process)
+                status = running.wait(process)
             if status:
                 break
         log.seek(0)
@@ -152,7 +180,7 @@ def run_grid(cells: Sequence[Cell], table: Path) -> list[Row]:
     `table`, a CSV file, is written anew behind each cell. Ctrl-C and SIGTERM stop those that are
     running; with checkpoints they go on from there next time.
     """
-    running: set[subprocess.Popen[bytes]] = set()
+    running = Running()
     is_linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()
     rows: list[Row] = []
@@ -170,8 +198,7 @@ def run_grid(cells: Sequence[Cell], table: Path) -> list[Row]:
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in [*running]:
-                process.terminate()
+            running.stop()
             raise
     return rows
 
@@ -183,7 +210,7 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status: 1 if a cell failed, 2 for bad parameters."""
+    """Command line; returns the exit status: 1 if a cell failed."""
     parser = argparse.ArgumentParser(
         prog="tripletlib sweep", description="Run a grid of experiments: each list is an axis."
     )
@@ -196,12 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Experiment(**cells[0].parameters).open_dataset()
         table = cells[0].folder.parent / "sweep.csv"
         rows = run_grid(cells, table)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 1
+        raise KeyboardInterrupt("stopped; the same command goes on") from None
     finally:
         signal.signal(signal.SIGTERM, earlier)
     failed = sum(bool(row["error"]) for row in rows)
