@@ -35,6 +35,7 @@ def trainer(model, **changed):
 def test_it_is_the_mean_of_smoothed_cross_entropies_behind_the_neck():
     model = WithNeck()
     ours, indices = trainer(model, identity_loss=0.5), [0, 31, 2, 59, 40]
+    torch.manual_seed(0)
     nn.init.normal_(ours.classifier.weight)
     embeddings = torch.randn(5, 2)
     found = ours.identity_loss(embeddings, torch.tensor(indices))
