@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Hands the arguments to a command and returns its exit status; no command or an error is 2."""
+    """Hands the arguments to a command; returns its exit status, 2 for an error or no command."""
     parser = argparse.ArgumentParser(prog="tripletlib", epilog="Each command answers to --help.")
     parser.set_defaults(function=None)
     commands = parser.add_subparsers(metavar="COMMAND")

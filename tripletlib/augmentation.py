@@ -50,7 +50,7 @@ def random_crop_flip(
 def random_erasing(
     images: Tensor, generator: torch.Generator, first: int = 0, total: int | None = None
 ) -> Tensor:
-    """Covers a random rectangle of every other image with grey.
+    """Covers a random rectangle of half of the images, on average, with grey.
 
     It has 2 to 40 % of the area and an aspect ratio from 0.3 to 3.33, and is cut where the image
     has no room for it. Arguments and result are those of `random_crop_flip`.

@@ -231,7 +231,7 @@ def precision_recall(right: Numbers) -> tuple[np.ndarray, np.ndarray]:
     under the straight lines between the points, `np.trapezoid(precision, recall)`, is the AP by the
     trapezoid rule, and `np.sum(precision[1:] * np.diff(recall))` the one by the rectangle rule.
 
-    Both are float64 `[G + 1]`; the list is that of `average_precision`.
+    Both are float64 `[G + 1]`; `right` is the list, nearest first, junk removed, bool `[G]`.
 
     Raises:
         ValueError: not a list of truth values, or none is true: recall has no meaning then.

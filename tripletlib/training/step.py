@@ -94,13 +94,14 @@ class Trainer:
         result = LOSSES[self.settings.loss](
             embeddings, self.labels[indices], self.settings.margin, self.settings.metric
         )
-        whole = result.loss + self.identity_loss(embeddings, indices)
+        identity_loss = self.identity_loss(embeddings, indices)
         # All are read before the update: a GPU then still works on it while the log is written.
         loss, active_fraction = result.loss.item(), result.active_fraction.item()
-        if math.isfinite(whole.item()):
-            self._update(whole)
+        whole = loss + (identity_loss.item() if isinstance(identity_loss, Tensor) else 0)
+        if math.isfinite(whole):
+            self._update(result.loss + identity_loss)
         else:
-            loss = whole.item()
+            loss = whole
         embeddings = embeddings.detach()
         return {"loss": loss, "active_fraction": active_fraction, "embeddings": embeddings}
 

@@ -53,7 +53,8 @@ def write_query_page(
     """Writes the page: every query with its ranked gallery, before and after re-ranking.
 
     Pictures, script and rankings lie inside: it opens from a folder and asks nobody for anything.
-    The options say how many ranks are shown, and how the gallery is re-ranked.
+    The options say how many ranks are shown, and how the gallery is re-ranked; the retrieval needs
+    labels, and a relative path of the file is meant from the repository.
 
     Raises:
         ValueError: there are no queries, or nobody knows whom they show.
