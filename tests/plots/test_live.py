@@ -98,6 +98,7 @@ def test_the_animation_keeps_every_digits_colour(tmp_path):
         pure = (drawn == rgb).all(axis=2)
         assert pure.any(), colour
         assert np.abs(shown[pure] - rgb).max() <= 4, colour
+    assert (shown[(drawn == 255).all(axis=2)] == 255).all()  # beside the page it would be seen
     grey = np.ptp(drawn, axis=2) == 0
     assert np.abs(shown[grey] - drawn[grey]).max() <= 16
 

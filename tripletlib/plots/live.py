@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
@@ -15,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from tripletlib.datasets import LabelledImages
 from tripletlib.embedding import embed
 from tripletlib.losses import Margin
+from tripletlib.plots.style import TEN_COLOURS
 from tripletlib.plots.training import draw_embedding, draw_history
 from tripletlib.runtime import AnyPath, explained_writing, from_repository, in_live_notebook
 from tripletlib.training import EpochReport
@@ -92,9 +94,11 @@ class EmbeddingFilm:
         for frame in range(len(self.points)):
             plt.close(self._draw(frame, everywhere))
         # One palette for all frames: an animated PNG of palette images is a third of the size.
-        pictures = [Image.open(file).convert("RGB") for file in self._files]
-        palette = pictures[-1].quantize(kmeans=1)
-        frames = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
+        palette = _palette()
+        frames = [
+            Image.open(file).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+            for file in self._files
+        ]
         durations = [1000 * seconds_per_frame] * (len(frames) - 1) + [2000]
         options: dict[str, Any] = {"default_image": True, "duration": durations, "loop": 0}
         file = self._folder.parent / "scatter.png"
@@ -121,6 +125,17 @@ class LiveCurves:
             figure = draw_history(report.history, self.margin)
             figure.suptitle(str(report))
             self._screen.show(figure)
+
+
+def _palette() -> Image.Image:
+    """What a scatter is made of: ten colours, each in eight shades towards white, and greys."""
+    colours = 255 * np.array([to_rgb(colour) for colour in TEN_COLOURS])  # [10, 3]
+    strength = np.linspace(1, 0, 8, endpoint=False)[:, None, None]
+    shades = (strength * colours + (1 - strength) * 255).reshape(-1, 3)  # [80, 3]
+    greys = np.linspace(0, 255, 16)[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([shades, greys]).round().astype(np.uint8).tobytes())
+    return palette
 
 
 class _Screen:
