@@ -93,7 +93,7 @@ class EmbeddingFilm:
         everywhere = np.concatenate(self.points)
         for frame in range(len(self.points)):
             plt.close(self._draw(frame, everywhere))
-        # One palette for all frames: an animated PNG of palette images is a third of the size.
+        # One palette for all frames: an animated PNG of palette images is much smaller.
         palette = _palette()
         frames = [
             Image.open(file).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)

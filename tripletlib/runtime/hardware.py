@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     """Lets this process keep the memory it frees, where the C library can (glibc).
 
     A training step on a CPU allocates the same large activations again and again. By default glibc
-    hands them back, and the kernel fills each page anew with zeros: a third of LuNet's step.
+    hands them back, and the kernel fills each page anew with zeros.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
         library = ctypes.CDLL(None)

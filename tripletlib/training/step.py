@@ -54,7 +54,7 @@ class Trainer:
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         model.train()
         self.network: Callable[[Tensor], Tensor] = processes.replica(model)
-        # Never on a CPU: there a step under torch.compile took 1.2 times as long.
+        # Never on a CPU: there a step under torch.compile takes longer.
         if settings.compiled and self.device.type == "cuda":
             self.network = torch.compile(self.network, mode="reduce-overhead")  # CUDA graphs
         # On a GPU the whole set lies there as bytes: a batch is then cut out without the CPU.
