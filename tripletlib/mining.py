@@ -66,7 +66,7 @@ def _hardest_in_blocks(
     begin = torch.searchsorted(labels, labels[[part.start for part in rows]]).tolist()
     end = torch.searchsorted(labels, labels[[part.stop - 1 for part in rows]], right=True).tolist()
     # Memory that is new costs a seventh of the product: each thread keeps its own between blocks.
-    scores = defaultdict(partial(points.new_empty, block, len(points)))
+    scores: defaultdict[int, Tensor] = defaultdict(partial(points.new_empty, block, len(points)))
 
     def search(rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor]:
         return _hardest_of_rows(points, offsets, labels, scores[get_ident()], rows, band)

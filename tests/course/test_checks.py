@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from pytorch_metric_learning import miners
 from pytorch_metric_learning.distances import LpDistance
+from torch import nn
 
 from tripletlib.checks import WrongAnswer, check, predicted
 
@@ -64,6 +66,29 @@ def test_an_answer_that_ends_the_program_does_not():
 )
 def test_another_type_or_shape_is_named(answer, part):
     assert part in sentence("02.1", answer)
+
+
+class Forgetful(nn.Module):
+    """A block of 03.3 whose `__init__` makes no layer."""
+
+    def __init__(self, *channels):
+        super().__init__()
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "part"),
+    [
+        ("01.5", lambda log, margin: np.ones(3), "return 'healthy', 'packed' or 'dead', not array"),
+        ("03.3", Forgetful, "forward raises AttributeError"),
+        ("04.5", lambda pids, score, settings, rng: (3, 0.5), "not 3: its index?"),
+        ("05.3", lambda order, start, steps, k: ["first"], "cannot be worked with: ValueError"),
+    ],
+)
+def test_what_an_answer_gives_is_named_where_it_cannot_be_used(exercise, answer, part):
+    assert part in sentence(exercise, answer)
 
 
 def test_a_stub_is_not_written_yet():

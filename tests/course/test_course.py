@@ -25,7 +25,7 @@ from tripletlib.publishing.runner import find_notebooks
 
 LESSONS = find_notebooks()
 MARKED = "02_hard_mining"  # the sheet that is handed in
-SOLVED = ("02.1", "02.4")  # of its exercises, in what is handed in
+HALF = {"02.1", "02.4"}  # of its exercises, in the half-done one
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,9 @@ def test_every_edition_is_there_and_the_table_counts(course, capsys):
         titles = exercise_titles(nbformat.read(path, as_version=4))
         row = next(line for line in table.splitlines() if line.startswith(name)).split()
         assert row[1:3] == [str(len(titles)), str(sum(title.points for title in titles))]
+    projects = {path.name for path in SOURCES.parent.glob("project_*.md")}
+    assert len(projects) == 2
+    assert projects < {path.name for path in (course / "student").iterdir()}
     for lesson in LESSONS:
         nbformat.validate(nbformat.read(course / "lessons" / lesson.name, as_version=4))
 
@@ -65,15 +68,15 @@ def marked_source():
     return nbformat.read(SOURCES / f"{MARKED}.ipynb", as_version=4)
 
 
-def hand_in(course, student):
-    """A submission whose exercises in SOLVED are answered, the others as handed out."""
+def hand_in(course, student, solved):
+    """A submission in which these exercises are answered, and the others are as handed out."""
     source = without_teachers_cells(marked_source())
     answers = {cell.id: cell.source for cell in source.cells}
     handed_out = course / "nbgrader" / "release" / MARKED / f"{MARKED}.ipynb"
     sheet = nbformat.read(handed_out, as_version=4)
     for cell in sheet.cells:
         marks = cell.metadata.get("nbgrader", {})
-        if marks.get("solution") and ".".join(marks["grade_id"].split("-")[1:]) in SOLVED:
+        if marks.get("solution") and ".".join(marks["grade_id"].split("-")[1:]) in solved:
             cell.source = answers[cell.id]
     folder = course / "nbgrader" / "submitted" / student / MARKED
     folder.mkdir(parents=True)
@@ -82,8 +85,10 @@ def hand_in(course, student):
 
 @pytest.fixture(scope="module")
 def marked(course):
-    """Points by cell, as nbgrader's gradebook has them."""
-    hand_in(course, "ada")
+    """Points by student and cell, as nbgrader's gradebook has them."""
+    everything = {title.number for title in exercise_titles(marked_source())}
+    for student, solved in (("full", everything), ("none", set()), ("half", HALF)):
+        hand_in(course, student, solved)
     folder = course / "nbgrader"
     home = course / "home"
     home.mkdir()
@@ -101,17 +106,24 @@ def marked(course):
         assert done.returncode == 0, done.stderr[-2000:]
     with sqlite3.connect(folder / "gradebook.db") as gradebook:
         rows = gradebook.execute(
-            "select base_cell.name, grade.auto_score from grade "
-            "join base_cell on grade.cell_id = base_cell.id"
+            "select submitted_assignment.student_id, base_cell.name, grade.auto_score from grade "
+            "join base_cell on grade.cell_id = base_cell.id "
+            "join submitted_notebook on grade.notebook_id = submitted_notebook.id "
+            "join submitted_assignment on submitted_notebook.assignment_id = "
+            "submitted_assignment.id"
         ).fetchall()
     gradebook.close()
-    return dict(rows)
+    return {(student, cell): points for student, cell, points in rows}
 
 
 def test_nbgrader_gives_an_exercise_its_points_or_none(marked):
     titles = exercise_titles(marked_source())
-    points = {t.number: t.points if t.number in SOLVED else 0 for t in titles}
-    assert marked == {f"check-{number.replace('.', '-')}": n for number, n in points.items()}
+    solved = {"full": {title.number for title in titles}, "none": set(), "half": HALF}
+    assert marked == {
+        (student, f"check-{t.number.replace('.', '-')}"): t.points if t.number in numbers else 0
+        for student, numbers in solved.items()
+        for t in titles
+    }
 
 
 def test_nbgraders_release_is_the_sheet_that_git_holds(course, marked):

@@ -1,5 +1,7 @@
 """`tripletlib doctor`: every fault is found when it is made, and comes with its cure."""
 
+import importlib.util
+import re
 import socket
 import sys
 import types
@@ -66,8 +68,21 @@ def break_front_ends(monkeypatch):
     return "pip install --force-reinstall ipywidgets"
 
 
+def hide(monkeypatch, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == package else find(name, *rest),
+    )
+
+
+def break_jupyterlab(monkeypatch):
+    hide(monkeypatch, "jupyterlab")
+    return "pip install jupyterlab"
+
+
 def break_data(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    hide(monkeypatch, "mlxtend")
     return "pip install --force-reinstall mlxtend"
 
 
@@ -106,6 +121,7 @@ def test_taken_ports_are_a_fault_only_if_all_are(monkeypatch):
         taken = holder.getsockname()[1]
         monkeypatch.setattr(doctor, "PORTS", range(taken, taken + 1))
         assert "--port 9000" in doctor.check_port().cure
+        assert doctor.main([]) == 1
         monkeypatch.setattr(doctor, "PORTS", range(taken, taken + 20))
         found = doctor.check_port()
         assert not found.cure
@@ -127,4 +143,5 @@ def test_a_machine_that_can_run_the_lessons(capsys, folders):
     assert len(lines) == len(doctor.CHECKS) + 1
     assert all(line.startswith("ok ") for line in lines[:-1])
     assert str(folders / "runs") in "\n".join(lines)
+    assert re.search(r"computed on \w+, trained in b?float\d+$", "\n".join(lines), re.MULTILINE)
     assert "notebook 03 and notebooks 04 and 05 draw their people first" in "\n".join(lines)

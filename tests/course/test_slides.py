@@ -42,7 +42,7 @@ def test_a_deck_shows_the_chosen_figures_and_their_sentences(path, decks):
     assert 4 <= len(cells) <= 10
     assert page.count("<img") == len(cells)
     for cell in cells:
-        assert 2 <= len(cell.metadata.lecture.say) <= 4
+        assert 3 <= len(cell.metadata.lecture.say) <= 4
         (data,) = (out.data for out in cell.outputs if "data" in out)
         kind = next(kind for kind in data if kind.startswith("image/"))
         assert data[kind].replace("\n", "")[:200] in page

@@ -75,11 +75,14 @@ def check(exercise: str, answer: Any, seconds: float = TIME_LIMIT) -> None:
     """
     function, use = _find(exercise)
     failure = _within(seconds, lambda: function(Answer(answer)))
+    if failure is None:
+        print(f"✓ {exercise} is right. {use}")
+        return
     if isinstance(failure, WrongAnswer):
         raise WrongAnswer(f"{exercise}: {failure}") from failure.__cause__
-    if failure is not None:
-        raise failure
-    print(f"✓ {exercise} is right. {use}")
+    kind = type(failure).__name__
+    unfit = f"{exercise}: what your answer gives cannot be worked with: {kind}: {failure}"
+    raise WrongAnswer(unfit) from failure
 
 
 def predicted(answer: str | float) -> None:

@@ -1,6 +1,6 @@
 """Checks of sheet 04: AP by trapezoids, the steps of re-ranking, an honest choice of windows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -178,6 +178,8 @@ def check_honest_windows(answer: Answer) -> None:
 
         result = answer(pids, score, settings, np.random.default_rng(seed), copied=False)
         best, value = parts(result, "the chosen setting", "its score on the other people")
+        is_pair = isinstance(best, Sequence | np.ndarray)
+        need(is_pair, f"the chosen setting must be one of those given, not {best!r}: its index?")
         need(tuple(best) in settings, f"the chosen setting {best!r} is none of those given")
         _check_halves(tuple(best), number(value, "the score"), looks, pids, scores)
 

@@ -154,6 +154,8 @@ def build(folder: Path = COURSE) -> str:
         _, _, points, minutes = zip(*titles, strict=True)
         wrong = sum("wrong-answer" in cell.metadata.get("tags", []) for cell in source.cells)
         sheets.append((name, len(titles), sum(points), sum(minutes), wrong))
+    for project in EXERCISES.glob("project_*.md"):
+        shutil.copyfile(project, folder / "student" / project.name)
     (folder / "nbgrader" / "nbgrader_config.py").write_text(_CONFIG, encoding="utf-8")
     for path in find_notebooks():
         lesson, count = course_lesson(nbformat.read(path, as_version=4))

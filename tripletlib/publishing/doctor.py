@@ -70,10 +70,9 @@ def check_kernel() -> Finding:
 
 
 def check_front_ends() -> Finding:
-    try:
-        folders = importlib.import_module("jupyter_core.paths").jupyter_path("labextensions")
-    except ImportError:
+    if importlib.util.find_spec("jupyterlab") is None:
         return Finding("JupyterLab is not installed", "pip install jupyterlab")
+    folders = importlib.import_module("jupyter_core.paths").jupyter_path("labextensions")
     missing = [name for name in FRONT_ENDS if not any(Path(f, name).is_dir() for f in folders)]
     if missing:
         packages = "ipywidgets jupyterlab_widgets anywidget"
