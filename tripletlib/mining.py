@@ -65,7 +65,7 @@ def _hardest_in_blocks(
     rows = [slice(start, min(start + block, len(points))) for start in starts]
     begin = torch.searchsorted(labels, labels[[part.start for part in rows]]).tolist()
     end = torch.searchsorted(labels, labels[[part.stop - 1 for part in rows]], right=True).tolist()
-    # Memory that is new costs a seventh of the product: each thread keeps its own between blocks.
+    # New memory would be cleared for every block: each thread keeps its own.
     scores: defaultdict[int, Tensor] = defaultdict(partial(points.new_empty, block, len(points)))
 
     def search(rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor]:

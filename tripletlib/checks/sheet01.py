@@ -148,7 +148,7 @@ def check_read_log(answer: Answer) -> None:
         columns = {"loss": loss, "active_fraction": active, "distance_p50": distance}
         log = {name: np.broadcast_to(column, 30) for name, column in columns.items()}
         said = answer(log, margin)
-        is_word = isinstance(said, str) and said in ("healthy", "packed", "dead")
+        is_word = said in ("healthy", "packed", "dead")
         need(is_word, f"return 'healthy', 'packed' or 'dead', not {said!r}")
         if said != wanted:
             _explain_log(log, margin, said, wanted)
