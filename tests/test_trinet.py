@@ -99,6 +99,26 @@ def test_a_neck_is_seen_in_evaluation_only():
     assert not model.neck.bias.requires_grad
 
 
+def test_strided_depthwise_convolutions_compute_in_float32_on_a_cpu():
+    strided = [
+        layer
+        for layer in small(embedding_dim=1280).modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.stride == (2, 2)
+    ]
+    assert len(strided) == 3
+    for layer in strided:
+        features = torch.rand(2, layer.in_channels, 8, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer(features.bfloat16())
+        assert found.dtype == torch.float32
+        expected = F.conv2d(
+            features.bfloat16().float(), layer.weight, None, 2, 1, groups=layer.groups
+        )
+        torch.testing.assert_close(found, expected)
+        half = layer.bfloat16()(features.bfloat16())  # whole networks in bfloat16 work, too
+        assert half.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("given", ["a file", "imagenet"])
 def test_files_without_such_weights_are_named(network, cached, given):
     def refused(backbone="mobilenet_v2"):

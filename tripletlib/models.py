@@ -226,6 +226,8 @@ class TriNet(nn.Module):
             strided = [block.conv2, block.downsample[0]]
         else:
             stages, features = list(network.features), 1280
+            for stage in (2, 4, 7, 14):
+                stages[stage].conv[1][0].__class__ = _Float32Convolution
             strided = [stages[14].conv[1][0]]
         for convolution in strided:
             convolution.stride = (last_stride, last_stride)
@@ -255,6 +257,16 @@ class TriNet(nn.Module):
             if self.training or self.neck is None:
                 return embeddings
             return F.normalize(self.neck(embeddings))
+
+
+class _Float32Convolution(nn.Conv2d):
+    # In bfloat16, oneDNN's backward pass of a depthwise convolution of stride 2 takes many times as
+    # long as in float32: of all other layers of a MobileNetV2 together.
+    def forward(self, features: Tensor) -> Tensor:
+        if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(features)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(features.float())
 
 
 def _pretrained(backbone: Backbone, weights: AnyPath | None) -> Any:
