@@ -220,7 +220,7 @@ def test_batch_sample_where_points_coincide_or_are_broken() -> None:
 def test_the_size_of_the_block_does_not_matter(metric: Metric) -> None:
     embeddings, labels = unequal()
     expected = mine_hardest(embeddings, labels, metric, block=len(labels))
-    for block in (1, 7, 512):
+    for block in (1, 7, 30, 512):
         assert_close(mine_hardest(embeddings, labels, metric, block), expected)
 
 
@@ -252,7 +252,8 @@ def test_autocast_does_not_blur_the_mining(metric: Metric) -> None:
     expected = mine_hardest(embeddings, labels, metric)
     assert_close(mine_hardest(embeddings.float(), labels, metric), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_close(mine_hardest(embeddings.float(), labels, metric), expected)
+        for block in (40, 512):
+            assert_close(mine_hardest(embeddings.float(), labels, metric, block), expected)
 
 
 def test_cosine_mining_sees_a_zero_vector_at_distance_one() -> None:
@@ -268,7 +269,8 @@ def test_one_embedding_far_out_does_not_change_what_the_others_choose(where: int
     embeddings[where] *= 1e6
     embeddings = embeddings.float()
     expected = mine_hardest(embeddings.double(), labels)
-    assert_close(mine_hardest(embeddings, labels), expected)
+    for block in (10, 512):
+        assert_close(mine_hardest(embeddings, labels, block=block), expected)
 
 
 def test_packed_directions_are_told_apart_by_cosine() -> None:

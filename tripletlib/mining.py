@@ -4,10 +4,12 @@ An index of the hardest needs no gradient, and only the order of the distances, 
 one product of matrices, in blocks of anchors, is enough.
 """
 
+import math
 from collections import defaultdict
 from contextlib import nullcontext
 from functools import partial
 from threading import get_ident
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    Each thread holds `block` x B numbers at once. Other arguments are those of `losses.batch_hard`.
+    Each thread holds 2 x `block` x B numbers at once. Other arguments are those of
+    `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -42,10 +45,13 @@ def mine_hardest(
     labels = as_tensor(labels, embeddings.device)
     if len(points) <= 2 * block:  # a batch of the usual size: nothing to divide
         score = points.new_empty(len(points), len(points))
-        found = _hardest_of_rows(points, offsets, labels, score, slice(None), slice(None))
+        # Autocast leaves calls with `out` alone, and is slow to switch off.
+        torch.addmm(offsets, points, points.T, alpha=-2, out=score)
+        same = labels[:, None] == labels
+        positive = _farthest_positives(score, same, 0)
+        negative, size = _place("argmin", torch.where(same, torch.inf, score)), same.sum(1)
     else:
-        found = _hardest_in_blocks(points, offsets, labels, block)
-    positive, negative, size = found  # [B] each
+        positive, negative, size = _hardest_in_blocks(points, offsets, labels, block)
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
         return anchors, positive, negative
@@ -55,57 +61,77 @@ def mine_hardest(
 def _hardest_in_blocks(
     points: Tensor, offsets: Tensor, labels: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_hardest_of_rows`, of all anchors.
+    """Farthest positive, nearest negative and number of images of its identity, of all anchors.
 
-    In the order of the identities, a block's positives stand in a band of a few columns.
+    In the order of the identities, a block's positives stand in a band of a few columns. Distances
+    are symmetric: a block leaves out what stands before its band, which the blocks there measured.
     """
     labels, order = labels.unique(return_inverse=True)[1].sort()
     points, offsets = points[order], offsets[order]
     starts = range(0, len(points), block)
-    rows = [slice(start, min(start + block, len(points))) for start in starts]
-    begin = torch.searchsorted(labels, labels[[part.start for part in rows]]).tolist()
-    end = torch.searchsorted(labels, labels[[part.stop - 1 for part in rows]], right=True).tolist()
+    blocks = [slice(start, min(start + block, len(points))) for start in starts]
+    begin = torch.searchsorted(labels, labels[[rows.start for rows in blocks]]).tolist()
+    end = torch.searchsorted(labels, labels[[rows.stop - 1 for rows in blocks]], right=True)
+    bands = map(slice, begin, end.tolist())
     # New memory would be cleared for every block: each thread keeps its own.
-    scores: defaultdict[int, Tensor] = defaultdict(partial(points.new_empty, block, len(points)))
+    memory: defaultdict[int, Tensor] = defaultdict(
+        partial(points.new_empty, 2, block * len(points))
+    )
+    # Of each block: what orders the nearest negatives in it, of its anchors and those behind it.
+    nearest = points.new_full((len(blocks), len(points)), torch.inf)
 
-    def search(rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor]:
-        return _hardest_of_rows(points, offsets, labels, scores[get_ident()], rows, band)
+    def search(rows: slice, band: slice, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first, behind = band.start, slice(rows.stop, None)
+        shape = rows.stop - rows.start, len(points) - first
+        score, products = memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
+        torch.mm(-2 * points[rows], points[first:].T, out=products)
+        torch.add(products, offsets[first:], out=score)
+        same = labels[rows, None] == labels[band]  # [block, band]
+        in_band = score[:, : same.shape[1]]
+        positive = _farthest_positives(in_band, same, rows.start - first)
+        in_band.masked_fill_(same, torch.inf)
+        negative = _place("argmin", score)
+        nearest[rows] = score.gather(1, negative[:, None]).squeeze(1)
+        products[:, : same.shape[1]].masked_fill_(same, torch.inf)
+        nearest[behind] = products[:, rows.stop - first :].add_(offsets[rows, None]).amin(0)
+        return positive + first, negative + first, same.sum(1)
 
-    few = len(rows) <= 4  # workers would take longer to wake than they save
+    def look_up(rows: slice, anchors: Tensor) -> Tensor:
+        score = points.new_empty(len(anchors), rows.stop - rows.start)
+        torch.addmm(offsets[rows], points[anchors], points[rows].T, alpha=-2, out=score)
+        score.masked_fill_(labels[anchors, None] == labels[rows], torch.inf)
+        return _place("argmin", score) + rows.start
+
+    few = len(blocks) <= 4  # workers would take longer to wake than they save
     with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
-        blocks = spread(search, rows, map(slice, begin, end))
-        positive, negative, size = map(torch.cat, zip(*blocks, strict=True))
+        found = spread(search, blocks, bands, nearest)
+        positive, negative, size = map(torch.cat, zip(*found, strict=True))
+        nearest_in = nearest.argmin(0)  # [B]: the block that knows each anchor's nearest negative
+        behind = [
+            (nearest_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
+            for number, rows in enumerate(blocks)
+        ]
+        negative[torch.cat(behind)] = torch.cat(list(spread(look_up, blocks, behind)))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return order[positive][back], order[negative][back], size[back]
 
 
-def _hardest_of_rows(
-    points: Tensor, offsets: Tensor, labels: Tensor, score: Tensor, rows: slice, band: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each anchor in a block: farthest positive, nearest negative, images of its identity.
+def _farthest_positives(score: Tensor, same: Tensor, itself: int) -> Tensor:
+    """The column of each row's largest score at the same identity, `[block]` of `[block, band]`.
 
-    All positives of the block's anchors, and the anchors, lie in the band of columns. `score` is
-    memory for at least block x B numbers.
+    Row 0 is the image of column `itself`, and so on: no anchor is its own positive.
     """
-    score = score[: len(points[rows])]  # [block, B]
-    # Autocast leaves calls with `out` alone, and is slow to switch off.
-    torch.addmm(offsets, points[rows], points.T, alpha=-2, out=score)
-    same = labels[rows, None] == labels[band]  # [block, band]
-    first = band.start or 0
-    nearness = torch.where(same, -score[:, band], torch.inf)  # of positives
-    nearness.diagonal((rows.start or 0) - first).fill_(torch.inf)  # no anchor is its own positive
-    farthest_positive = _argmin(nearness) + first
-    score[:, band].masked_fill_(same, torch.inf)
-    nearest_negative = _argmin(score)
-    return farthest_positive, nearest_negative, same.sum(1)
+    score = torch.where(same, score, -torch.inf)
+    score.diagonal(itself).fill_(-torch.inf)
+    return _place("argmax", score)
 
 
-def _argmin(rows: Tensor) -> Tensor:
-    """The place of each row's smallest entry, `[block]`."""
+def _place(of: Literal["argmin", "argmax"], rows: Tensor) -> Tensor:
+    """The place of each row's smallest or largest entry, `[block]`."""
     if rows.device.type != "cpu":
-        return rows.argmin(1)
-    return torch.from_numpy(rows.numpy().argmin(1))  # over ten times as fast as PyTorch's
+        return getattr(rows, of)(1)
+    return torch.from_numpy(getattr(rows.numpy(), of)(1))  # over ten times as fast as PyTorch's
 
 
 def _points_and_offsets(embeddings: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
