@@ -222,6 +222,8 @@ def test_the_size_of_the_block_does_not_matter(metric: Metric) -> None:
     expected = mine_hardest(embeddings, labels, metric, block=len(labels))
     for block in (1, 7, 30, 512):
         assert_close(mine_hardest(embeddings, labels, metric, block), expected)
+        with torch.inference_mode():
+            assert_close(mine_hardest(embeddings.clone(), labels, metric, block), expected)
 
 
 @pytest.mark.parametrize("size", [513, 1100])

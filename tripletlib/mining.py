@@ -77,10 +77,8 @@ def _hardest_in_blocks(
     memory: defaultdict[int, Tensor] = defaultdict(
         partial(points.new_empty, 2, block * len(points))
     )
-    # Of each block: what orders the nearest negatives in it, of its anchors and those behind it.
-    nearest = points.new_full((len(blocks), len(points)), torch.inf)
 
-    def search(rows: slice, band: slice, nearest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def search(rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         first, behind = band.start, slice(rows.stop, None)
         shape = rows.stop - rows.start, len(points) - first
         score, products = memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
@@ -91,10 +89,12 @@ def _hardest_in_blocks(
         positive = _farthest_positives(in_band, same, rows.start - first)
         in_band.masked_fill_(same, torch.inf)
         negative = _place("argmin", score)
+        # What orders the nearest negatives found here, of these anchors and of those behind them.
+        nearest = points.new_full((len(points),), torch.inf)
         nearest[rows] = score.gather(1, negative[:, None]).squeeze(1)
         products[:, : same.shape[1]].masked_fill_(same, torch.inf)
         nearest[behind] = products[:, rows.stop - first :].add_(offsets[rows, None]).amin(0)
-        return positive + first, negative + first, same.sum(1)
+        return positive + first, negative + first, same.sum(1), nearest
 
     def look_up(rows: slice, anchors: Tensor) -> Tensor:
         score = points.new_empty(len(anchors), rows.stop - rows.start)
@@ -104,14 +104,15 @@ def _hardest_in_blocks(
 
     few = len(blocks) <= 4  # workers would take longer to wake than they save
     with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
-        found = spread(search, blocks, bands, nearest)
-        positive, negative, size = map(torch.cat, zip(*found, strict=True))
-        nearest_in = nearest.argmin(0)  # [B]: the block that knows each anchor's nearest negative
-        behind = [
-            (nearest_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
+        found = spread(search, blocks, bands)
+        positive, negative, size, nearest = map(torch.cat, zip(*found, strict=True))
+        # Where an earlier block found the nearest negative, it knows that there is one, not which.
+        found_in = nearest.view(len(blocks), -1).argmin(0)  # [B], numbers of blocks
+        asking = [
+            (found_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
             for number, rows in enumerate(blocks)
         ]
-        negative[torch.cat(behind)] = torch.cat(list(spread(look_up, blocks, behind)))
+        negative[torch.cat(asking)] = torch.cat(list(spread(look_up, blocks, asking)))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return order[positive][back], order[negative][back], size[back]
