@@ -66,56 +66,72 @@ def _hardest_in_blocks(
     In the order of the identities, a block's positives stand in a band of a few columns. Distances
     are symmetric: a block leaves out what stands before its band, which the blocks there measured.
     """
-    labels, order = labels.unique(return_inverse=True)[1].sort()
+    _, labels, counts = labels.unique(return_inverse=True, return_counts=True)
+    size = counts[labels]
+    labels, order = labels.sort()
     points, offsets = points[order], offsets[order]
+    doubled = -2 * points
     starts = range(0, len(points), block)
     blocks = [slice(start, min(start + block, len(points))) for start in starts]
     begin = torch.searchsorted(labels, labels[[rows.start for rows in blocks]]).tolist()
     end = torch.searchsorted(labels, labels[[rows.stop - 1 for rows in blocks]], right=True)
-    bands = map(slice, begin, end.tolist())
+    bands = list(map(slice, begin, end.tolist()))
     # New memory would be cleared for every block: each thread keeps its own.
     memory: defaultdict[int, Tensor] = defaultdict(
         partial(points.new_empty, 2, block * len(points))
     )
 
-    def search(rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        first, behind = band.start, slice(rows.stop, None)
+    # Calls are few in the next two: on their return, workers wait for each other's turn in Python.
+    def search(rows: slice, band: slice) -> tuple[Tensor, ...]:
+        first, behind = band.start, rows.stop - band.start
         shape = rows.stop - rows.start, len(points) - first
         score, products = memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
-        torch.mm(-2 * points[rows], points[first:].T, out=products)
+        torch.mm(doubled[rows], points[first:].T, out=products)
         torch.add(products, offsets[first:], out=score)
         same = labels[rows, None] == labels[band]  # [block, band]
         in_band = score[:, : same.shape[1]]
         positive = _farthest_positives(in_band, same, rows.start - first)
         in_band.masked_fill_(same, torch.inf)
         negative = _place("argmin", score)
-        # What orders the nearest negatives found here, of these anchors and of those behind them.
-        nearest = points.new_full((len(points),), torch.inf)
-        nearest[rows] = score.gather(1, negative[:, None]).squeeze(1)
-        products[:, : same.shape[1]].masked_fill_(same, torch.inf)
-        nearest[behind] = products[:, rows.stop - first :].add_(offsets[rows, None]).amin(0)
-        return positive + first, negative + first, same.sum(1), nearest
+        if band.stop > rows.stop:  # the last identity goes on behind the block
+            products[:, : same.shape[1]].masked_fill_(same, torch.inf)
+        to_those_behind = products[:, behind:].add_(offsets[rows, None]).amin(0)
+        return positive, negative, score.gather(1, negative[:, None]), to_those_behind
 
-    def look_up(rows: slice, anchors: Tensor) -> Tensor:
+    def look_up(rows: slice, band: slice, anchors: Tensor) -> Tensor:
         score = points.new_empty(len(anchors), rows.stop - rows.start)
-        torch.addmm(offsets[rows], points[anchors], points[rows].T, alpha=-2, out=score)
-        score.masked_fill_(labels[anchors, None] == labels[rows], torch.inf)
-        return _place("argmin", score) + rows.start
+        torch.addmm(offsets[rows], doubled[anchors], points[rows].T, out=score)
+        if band.stop > rows.stop:
+            score.masked_fill_(labels[anchors, None] == labels[rows], torch.inf)
+        return _place("argmin", score)
 
     few = len(blocks) <= 4  # workers would take longer to wake than they save
     with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
-        found = spread(search, blocks, bands)
-        positive, negative, size, nearest = map(torch.cat, zip(*found, strict=True))
-        # Where an earlier block found the nearest negative, it knows that there is one, not which.
-        found_in = nearest.view(len(blocks), -1).argmin(0)  # [B], numbers of blocks
+        positives, negatives, to_nearest, to_those_behind = zip(
+            *spread(search, blocks, bands), strict=True
+        )
+        positive, negative = (
+            torch.cat([columns + band.start for columns, band in zip(found, bands, strict=True)])
+            for found in (positives, negatives)
+        )
+        # What orders the nearest negatives that a block knows of: its anchors', and of those behind
+        # it, where it knows that there is one, not which.
+        nearest = points.new_full((len(blocks), len(points)), torch.inf)
+        for row, rows, own, others in zip(
+            nearest, blocks, to_nearest, to_those_behind, strict=True
+        ):
+            row[rows], row[rows.stop :] = own.squeeze(1), others
+        found_in = _place("argmin", nearest.T)  # [B], numbers of blocks
         asking = [
             (found_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
             for number, rows in enumerate(blocks)
         ]
-        negative[torch.cat(asking)] = torch.cat(list(spread(look_up, blocks, asking)))
+        answers = spread(look_up, blocks, bands, asking)
+        for anchors, rows, columns in zip(asking, blocks, answers, strict=True):
+            negative[anchors] = columns + rows.start
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
-    return order[positive][back], order[negative][back], size[back]
+    return order[positive][back], order[negative][back], size
 
 
 def _farthest_positives(score: Tensor, same: Tensor, itself: int) -> Tensor:

@@ -185,9 +185,21 @@ def test_links_of_a_lessons_edition_lead_somewhere(lesson):
 # Parameters with which a lesson runs in seconds; what it computes is tested elsewhere, by nbval.
 TINY = {
     "01": {"epochs": 1, "steps_per_epoch": 20},
-    "02": {"steps": 20, "fast_steps": 20, "warm_up_steps": 10},
+    "02": {
+        "steps": 20,
+        "batch_norm_steps": 20,
+        "fast_steps": 20,
+        "warm_up_steps": 10,
+        "small_steps": 20,
+    },
     "03": {"steps": 20, "decay_start": 10, "decay_end": 20},
-    "04": {"sweep_k1": [5, 20], "sweep_k2": [1, 6], "sweep_lambda": [0.3], "tta_people": 4},
+    "04": {
+        "tta": '"none"',
+        "sweep_k1": [5, 20],
+        "sweep_k2": [1, 6],
+        "sweep_lambda": [0.3],
+        "tta_people": 4,
+    },
     "05": {"top_k": 5},
 }
 
