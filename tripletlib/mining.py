@@ -6,7 +6,9 @@ one product of matrices, in blocks of anchors, is enough.
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import Literal
@@ -61,77 +63,96 @@ def mine_hardest(
 def _hardest_in_blocks(
     points: Tensor, offsets: Tensor, labels: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Farthest positive, nearest negative and number of images of its identity, of all anchors.
-
-    In the order of the identities, a block's positives stand in a band of a few columns. Distances
-    are symmetric: a block leaves out what stands before its band, which the blocks there measured.
-    """
+    """Farthest positive, nearest negative and number of images of its identity, of all anchors."""
     _, labels, counts = labels.unique(return_inverse=True, return_counts=True)
     size = counts[labels]
     labels, order = labels.sort()
-    points, offsets = points[order], offsets[order]
-    doubled = -2 * points
-    starts = range(0, len(points), block)
-    blocks = [slice(start, min(start + block, len(points))) for start in starts]
-    begin = torch.searchsorted(labels, labels[[rows.start for rows in blocks]]).tolist()
-    end = torch.searchsorted(labels, labels[[rows.stop - 1 for rows in blocks]], right=True)
-    bands = list(map(slice, begin, end.tolist()))
-    # New memory would be cleared for every block: each thread keeps its own.
-    memory: defaultdict[int, Tensor] = defaultdict(
-        partial(points.new_empty, 2, block * len(points))
-    )
+    batch = _SortedBatch(points[order], offsets[order], labels, block)
+    blocks, bands = batch.blocks_and_bands()
+    few = len(blocks) <= 4  # workers would take longer to wake than they save
+    with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
+        found = zip(*spread(batch.search, blocks, bands), strict=True)
+        positives, negatives, own, to_those_behind = found
+        # What orders the nearest negatives that each block knows of. Of those behind it a block
+        # knows that there is one, not which: it is asked again where none is nearer.
+        nearest = points.new_full((len(blocks), len(points)), torch.inf)
+        for row, rows, *values in zip(nearest, blocks, own, to_those_behind, strict=True):
+            row[rows], row[rows.stop :] = values
+        nearest_in = _place("argmin", nearest.T)  # [B], numbers of blocks
+        asking = [
+            (nearest_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
+            for number, rows in enumerate(blocks)
+        ]
+        answers = spread(batch.look_up, blocks, bands, asking)
+        negative = _joined(negatives, bands)
+        negative[torch.cat(asking)] = _joined(answers, blocks)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return order[_joined(positives, bands)][back], order[negative][back], size
 
-    # Calls are few in the next two: on their return, workers wait for each other's turn in Python.
-    def search(rows: slice, band: slice) -> tuple[Tensor, ...]:
-        first, behind = band.start, rows.stop - band.start
-        shape = rows.stop - rows.start, len(points) - first
-        score, products = memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
-        torch.mm(doubled[rows], points[first:].T, out=products)
+
+@dataclass
+class _SortedBatch:
+    """Images in the order of their identities, met in blocks of anchors.
+
+    A block's positives stand in a band of a few columns. As distances are symmetric, a block leaves
+    out what stands before its band: the blocks there measured it.
+    """
+
+    points: Tensor  # [B, D]
+    offsets: Tensor  # [B]
+    labels: Tensor  # [B]
+    block: int
+
+    def __post_init__(self) -> None:
+        self.doubled = -2 * self.points
+        # New memory would be cleared for every block: each thread keeps its own.
+        new = partial(self.points.new_empty, 2, self.block * len(self.points))
+        self.memory: defaultdict[int, Tensor] = defaultdict(new)
+
+    def blocks_and_bands(self) -> tuple[list[slice], list[slice]]:
+        """The anchors of each block, and the columns that hold all images of their identities."""
+        b, labels = len(self.labels), self.labels
+        blocks = [slice(at, min(at + self.block, b)) for at in range(0, b, self.block)]
+        begin = torch.searchsorted(labels, labels[[rows.start for rows in blocks]])
+        end = torch.searchsorted(labels, labels[[rows.stop - 1 for rows in blocks]], right=True)
+        return blocks, list(map(slice, begin.tolist(), end.tolist()))
+
+    # Calls are few in the next two: on return from each, workers wait for their turn in Python.
+    def search(self, rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Farthest positives and nearest negatives among the columns from the band's start on.
+
+        Returns:
+            Both as places from the band's start on, `[block]`, what orders the negatives, and the
+            same for the images behind the block, `[images behind]`, among its anchors.
+        """
+        first, offsets = band.start, self.offsets
+        shape = rows.stop - rows.start, len(offsets) - first
+        score, products = self.memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
+        torch.mm(self.doubled[rows], self.points[first:].T, out=products)
         torch.add(products, offsets[first:], out=score)
-        same = labels[rows, None] == labels[band]  # [block, band]
+        same = self.labels[rows, None] == self.labels[band]  # [block, band]
         in_band = score[:, : same.shape[1]]
         positive = _farthest_positives(in_band, same, rows.start - first)
         in_band.masked_fill_(same, torch.inf)
         negative = _place("argmin", score)
         if band.stop > rows.stop:  # the last identity goes on behind the block
             products[:, : same.shape[1]].masked_fill_(same, torch.inf)
-        to_those_behind = products[:, behind:].add_(offsets[rows, None]).amin(0)
-        return positive, negative, score.gather(1, negative[:, None]), to_those_behind
+        behind = products[:, rows.stop - first :].add_(offsets[rows, None]).amin(0)
+        return positive, negative, score.gather(1, negative[:, None]).squeeze(1), behind
 
-    def look_up(rows: slice, band: slice, anchors: Tensor) -> Tensor:
-        score = points.new_empty(len(anchors), rows.stop - rows.start)
-        torch.addmm(offsets[rows], doubled[anchors], points[rows].T, out=score)
+    def look_up(self, rows: slice, band: slice, anchors: Tensor) -> Tensor:
+        """Nearest negatives of anchors behind a block, as places in the block, `[anchors]`."""
+        score = self.points.new_empty(len(anchors), rows.stop - rows.start)
+        torch.addmm(self.offsets[rows], self.doubled[anchors], self.points[rows].T, out=score)
         if band.stop > rows.stop:
-            score.masked_fill_(labels[anchors, None] == labels[rows], torch.inf)
+            score.masked_fill_(self.labels[anchors, None] == self.labels[rows], torch.inf)
         return _place("argmin", score)
 
-    few = len(blocks) <= 4  # workers would take longer to wake than they save
-    with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
-        positives, negatives, to_nearest, to_those_behind = zip(
-            *spread(search, blocks, bands), strict=True
-        )
-        positive, negative = (
-            torch.cat([columns + band.start for columns, band in zip(found, bands, strict=True)])
-            for found in (positives, negatives)
-        )
-        # What orders the nearest negatives that a block knows of: its anchors', and of those behind
-        # it, where it knows that there is one, not which.
-        nearest = points.new_full((len(blocks), len(points)), torch.inf)
-        for row, rows, own, others in zip(
-            nearest, blocks, to_nearest, to_those_behind, strict=True
-        ):
-            row[rows], row[rows.stop :] = own.squeeze(1), others
-        found_in = _place("argmin", nearest.T)  # [B], numbers of blocks
-        asking = [
-            (found_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
-            for number, rows in enumerate(blocks)
-        ]
-        answers = spread(look_up, blocks, bands, asking)
-        for anchors, rows, columns in zip(asking, blocks, answers, strict=True):
-            negative[anchors] = columns + rows.start
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order), device=order.device)
-    return order[positive][back], order[negative][back], size
+
+def _joined(places: Iterable[Tensor], parts: Iterable[slice]) -> Tensor:
+    """Places in parts of the images as places among all of them."""
+    return torch.cat([place + part.start for place, part in zip(places, parts, strict=True)])
 
 
 def _farthest_positives(score: Tensor, same: Tensor, itself: int) -> Tensor:
