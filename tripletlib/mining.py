@@ -1,7 +1,7 @@
 """Hard mining: each anchor's farthest positive and nearest negative in a batch.
 
 An index of the hardest needs no gradient, and only the order of the distances, not their values:
-one product of matrices, in blocks of anchors, is enough.
+products of matrices, in blocks of anchors, are enough.
 """
 
 import math
@@ -29,8 +29,8 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    Each thread holds 2 x `block` x B numbers at once. Other arguments are those of
-    `losses.batch_hard`.
+    Above 2 x `block` images each thread holds about 2 x `block` x B numbers, below there is one
+    table of B x B. Other arguments are those of `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest

@@ -53,7 +53,8 @@ class TrainingSettings(Parameters):
         steps: optimiser steps in all.
         steps_per_epoch: steps between two epoch reports; 0 for ceil(N / (P x K)).
         seed: start of the random sequences.
-        precision: `"auto"` computes in bfloat16 where the processor has it and float32 elsewhere.
+        precision: `"auto"` computes in bfloat16 where the processor has it and float32 elsewhere
+            (and on a CPU in a `TriNet`'s strided depthwise convolutions).
         compiled: let a GPU run the network by torch.compile and CUDA graphs; this takes a minute
             before the first step.
         device: `"auto"` takes a GPU when there is one; otherwise a name such as `"cuda:1"`.
