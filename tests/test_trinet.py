@@ -99,18 +99,19 @@ def test_a_neck_is_seen_in_evaluation_only():
     assert not model.neck.bias.requires_grad
 
 
-def test_strided_depthwise_convolutions_compute_in_float32_on_a_cpu():
-    strided = [
-        layer
-        for layer in small(embedding_dim=1280).modules()
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.stride == (2, 2)
-    ]
-    assert len(strided) == 3
-    for layer in strided:
+@pytest.mark.parametrize("last_stride", [1, 2])
+def test_strided_depthwise_convolutions_compute_in_float32_on_a_cpu(last_stride):
+    layers = small(embedding_dim=1280, last_stride=last_stride).modules()
+    depthwise = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    strided = [layer for layer in depthwise if layer.stride == (2, 2)]
+    assert len(strided) == 2 + last_stride
+    for layer in depthwise:
         features = torch.rand(2, layer.in_channels, 8, 8)
         with torch.autocast("cpu", torch.bfloat16):
             found = layer(features.bfloat16())
-        assert found.dtype == torch.float32
+        assert found.dtype == (torch.float32 if layer in strided else torch.bfloat16)
+        if layer not in strided:
+            continue
         expected = F.conv2d(
             features.bfloat16().float(), layer.weight, None, 2, 1, groups=layer.groups
         )

@@ -226,11 +226,12 @@ class TriNet(nn.Module):
             strided = [block.conv2, block.downsample[0]]
         else:
             stages, features = list(network.features), 1280
-            for stage in (2, 4, 7, 14):
-                stages[stage].conv[1][0].__class__ = _Float32Convolution
             strided = [stages[14].conv[1][0]]
         for convolution in strided:
             convolution.stride = (last_stride, last_stride)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.stride == (2, 2):
+                layer.__class__ = _Float32Convolution
         self.body = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())  # [B, features]
         self.head = nn.Sequential()
         if embedding_dim != features:
