@@ -1,16 +1,14 @@
 """Hard mining: each anchor's farthest positive and nearest negative in a batch.
 
 An index of the hardest needs no gradient, and only the order of the distances, not their values:
-products of matrices, in blocks of anchors, are enough.
+products of matrices, in blocks of anchors, are enough. They take one thread: a batch is too small
+to share between threads that wait for each other, above all where another process slows one.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from threading import get_ident
 from typing import Literal
 
 import numpy as np
@@ -19,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tripletlib.distances import Metric, check_metric, full_precision, is_zero, middle, unit_rows
-from tripletlib.runtime import single_threaded_workers
+from tripletlib.runtime import one_thread
 
 Labels = Tensor | ArrayLike
 
@@ -29,8 +27,8 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    Above 2 x `block` images each thread holds about 2 x `block` x B numbers, below there is one
-    table of B x B. Other arguments are those of `losses.batch_hard`.
+    Above 2 x `block` images about 2 x `block` x B numbers are held, below there is one table of
+    B x B. Other arguments are those of `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -43,49 +41,53 @@ def mine_hardest(
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
-    points, offsets = _points_and_offsets(embeddings, metric)
     labels = as_tensor(labels, embeddings.device)
-    if len(points) <= 2 * block:  # a batch of the usual size: nothing to divide
-        score = points.new_empty(len(points), len(points))
-        # Autocast leaves calls with `out` alone, and is slow to switch off.
-        torch.addmm(offsets, points, points.T, alpha=-2, out=score)
-        same = labels[:, None] == labels
-        positive = _farthest_positives(score, same, 0)
-        negative, size = _place("argmin", torch.where(same, torch.inf, score)), same.sum(1)
-    else:
-        positive, negative, size = _hardest_in_blocks(points, offsets, labels, block)
+    with one_thread():
+        points, offsets = _points_and_offsets(embeddings, metric)
+        few = len(points) <= 2 * block  # a batch of the usual size: nothing to divide
+        search = _hardest_in_one_table if few else partial(_hardest_in_blocks, block=block)
+        positive, negative, size = search(points, offsets, labels)
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
         return anchors, positive, negative
     return anchors, positive[anchors], negative[anchors]
 
 
+def _hardest_in_one_table(
+    points: Tensor, offsets: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Farthest positive, nearest negative and number of images of its identity, of all anchors."""
+    score = points.new_empty(len(points), len(points))
+    # Autocast leaves calls with `out` alone, and is slow to switch off.
+    torch.addmm(offsets, points, points.T, alpha=-2, out=score)
+    same = labels[:, None] == labels
+    positive = _farthest_positives(score, same, 0)
+    return positive, _place("argmin", torch.where(same, torch.inf, score)), same.sum(1)
+
+
 def _hardest_in_blocks(
     points: Tensor, offsets: Tensor, labels: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Farthest positive, nearest negative and number of images of its identity, of all anchors."""
+    """The same for a large batch, in which each pair is measured once."""
     _, labels, counts = labels.unique(return_inverse=True, return_counts=True)
     size = counts[labels]
     labels, order = labels.sort()
     batch = _SortedBatch(points[order], offsets[order], labels, block)
     blocks, bands = batch.blocks_and_bands()
-    few = len(blocks) <= 4  # workers would take longer to wake than they save
-    with nullcontext(map) if few else single_threaded_workers(points.device) as spread:
-        found = zip(*spread(batch.search, blocks, bands), strict=True)
-        positives, negatives, own, to_those_behind = found
-        # What orders the nearest negatives that each block knows of. Of those behind it a block
-        # knows that there is one, not which: it is asked again where none is nearer.
-        nearest = points.new_full((len(blocks), len(points)), torch.inf)
-        for row, rows, *values in zip(nearest, blocks, own, to_those_behind, strict=True):
-            row[rows], row[rows.stop :] = values
-        nearest_in = _place("argmin", nearest.T)  # [B], numbers of blocks
-        asking = [
-            (nearest_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
-            for number, rows in enumerate(blocks)
-        ]
-        answers = spread(batch.look_up, blocks, bands, asking)
-        negative = _joined(negatives, bands)
-        negative[torch.cat(asking)] = _joined(answers, blocks)
+    found = zip(*map(batch.search, blocks, bands), strict=True)
+    positives, negatives, own, to_those_behind = found
+    # What orders the nearest negatives that each block knows of. Of those behind it a block knows
+    # that there is one, not which: it is asked again where none is nearer.
+    nearest = points.new_full((len(blocks), len(points)), torch.inf)
+    for row, rows, *values in zip(nearest, blocks, own, to_those_behind, strict=True):
+        row[rows], row[rows.stop :] = values
+    nearest_in = _place("argmin", nearest.T)  # [B], numbers of blocks
+    asking = [
+        (nearest_in[rows.stop :] == number).nonzero().squeeze(1) + rows.stop
+        for number, rows in enumerate(blocks)
+    ]
+    negative = _joined(negatives, bands)
+    negative[torch.cat(asking)] = _joined(map(batch.look_up, blocks, bands, asking), blocks)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return order[_joined(positives, bands)][back], order[negative][back], size
@@ -106,9 +108,8 @@ class _SortedBatch:
 
     def __post_init__(self) -> None:
         self.doubled = -2 * self.points
-        # New memory would be cleared for every block: each thread keeps its own.
-        new = partial(self.points.new_empty, 2, self.block * len(self.points))
-        self.memory: defaultdict[int, Tensor] = defaultdict(new)
+        # New memory would be cleared for every block.
+        self.memory = self.points.new_empty(2, self.block * len(self.points))
 
     def blocks_and_bands(self) -> tuple[list[slice], list[slice]]:
         """The anchors of each block, and the columns that hold all images of their identities."""
@@ -118,7 +119,6 @@ class _SortedBatch:
         end = torch.searchsorted(labels, labels[[rows.stop - 1 for rows in blocks]], right=True)
         return blocks, list(map(slice, begin.tolist(), end.tolist()))
 
-    # Calls are few in the next two: on return from each, workers wait for their turn in Python.
     def search(self, rows: slice, band: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Farthest positives and nearest negatives among the columns from the band's start on.
 
@@ -128,7 +128,7 @@ class _SortedBatch:
         """
         first, offsets = band.start, self.offsets
         shape = rows.stop - rows.start, len(offsets) - first
-        score, products = self.memory[get_ident()][:, : math.prod(shape)].view(2, *shape)
+        score, products = self.memory[:, : math.prod(shape)].view(2, *shape)
         torch.mm(self.doubled[rows], self.points[first:].T, out=products)
         torch.add(products, offsets[first:], out=score)
         same = self.labels[rows, None] == self.labels[band]  # [block, band]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from tripletlib.runtime import single_threaded_workers, workers
+from tripletlib.runtime import one_thread, single_threaded_workers, workers
 
 
 @pytest.fixture
@@ -44,6 +44,17 @@ def test_a_failed_block_is_told_and_the_threads_are_as_before(two_threads):
         single_threaded_workers(torch.device("cpu")) as spread,
     ):
         list(spread(lambda block: 1 / block, range(3)))
+    assert_two_threads()
+
+
+@one_thread()
+def fail():
+    raise ArithmeticError(torch.get_num_threads())
+
+
+def test_one_thread_also_ends_behind_an_error(two_threads):
+    with pytest.raises(ArithmeticError, match="^1$"):
+        fail()
     assert_two_threads()
 
 

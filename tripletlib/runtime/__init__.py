@@ -36,7 +36,7 @@ from tripletlib.runtime.paths import (
 from tripletlib.runtime.processes import Processes, is_first_on_machine
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
 from tripletlib.runtime.stopping import StopRequest
-from tripletlib.runtime.workers import single_threaded_workers
+from tripletlib.runtime.workers import one_thread, single_threaded_workers
 
 __all__ = [
     "HEADLINES",
@@ -63,6 +63,7 @@ __all__ = [
     "is_first_on_machine",
     "keep_freed_memory",
     "launch",
+    "one_thread",
     "optional_package",
     "process_group",
     "progress_bar",

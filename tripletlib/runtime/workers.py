@@ -1,4 +1,4 @@
-"""Workers of one thread each, for work that falls into independent blocks."""
+"""Work in one thread, or shared between workers of one thread each."""
 
 import os
 import threading
@@ -44,3 +44,18 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
             yield _workers(threads).map
         finally:
             torch.set_num_threads(threads)  # what a thread that is new to PyTorch gets, too
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets PyTorch's operations on a CPU compute in the calling thread alone.
+
+    Of two threads one waits for the other, for long where another process has that one's core.
+    """
+    with _turn:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
