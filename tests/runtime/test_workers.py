@@ -53,7 +53,7 @@ def fail():
 
 
 def test_one_thread_also_ends_behind_an_error(two_threads):
-    with pytest.raises(ArithmeticError, match="^1$"):
+    with pytest.raises(ArithmeticError, match=r"^1$"):
         fail()
     assert_two_threads()
 
