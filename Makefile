@@ -3,9 +3,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
-# Three processes share the files of tests: two cores stay busy while a test waits for a browser or
+# Four processes share the files of tests: two cores stay busy while a test waits for a browser or
 # for a new process. `make test PARALLEL=` runs one file after the other.
-PARALLEL ?= --numprocesses 3 --dist loadfile
+PARALLEL ?= --numprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run sweep check test bench lab notebooks course slides site constraints hashes clean
@@ -44,12 +44,12 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	$(BIN)/mypy & types=$$!; runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --tb short \
 		--nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3 --ignore notebooks/exercises \
-		notebooks tests/course tests/browser tests tripletlib
+		notebooks tests/course tests/browser tests tripletlib \
+	&& { wait $$types || { echo "error: mypy failed, see above" >&2; exit 1; }; }
 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/conditions.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")

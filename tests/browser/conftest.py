@@ -13,6 +13,7 @@ from lab_driver import (
     find_chromium,
     lab_server,
     patient_page,
+    wait_until,
 )
 from playwright.sync_api import sync_playwright
 from small_cells import write_cells
@@ -132,7 +133,7 @@ def run_cell(get_chromium, lab, shared_page, screenshots, request):
         page.page.mouse.move(0, 0)  # away from what another test pointed at
         page.run_cell(source)
         page.page.locator(".tripletlib-widget").first.wait_for()
-        page.page.wait_for_function(WIDGET_IS_DRAWN)
+        wait_until(page.page, WIDGET_IS_DRAWN)
         return page
 
     yield run

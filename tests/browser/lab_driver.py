@@ -32,6 +32,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 SECOND = 1000  # Playwright counts milliseconds
 PATIENCE = 180 * SECOND  # for one answer on a very busy machine; most take a fraction of a second
+LOOK_EVERY = 50  # milliseconds; Playwright looks at every frame, which keeps a core busy drawing
 START = 300  # seconds for the server, which takes two or three where it is not starved
 # Nothing asks the network for news, and cells out of view stay in the page.
 LAB_SETTINGS = {
@@ -158,6 +159,11 @@ def patient_page(browser, **options):
     return page
 
 
+def wait_until(page, condition, patience=PATIENCE, **options):
+    """Returns when a condition in JavaScript holds."""
+    page.wait_for_function(condition, timeout=patience, polling=LOOK_EVERY, **options)
+
+
 class LabPage:
     """A notebook in a page of JupyterLab or Notebook 7.
 
@@ -182,7 +188,7 @@ class LabPage:
         """Opens a notebook alone in the window and waits for its kernel."""
         self.file = lab.notebooks / notebook
         self.page.goto(lab.link(notebook, front_end))
-        self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext")
+        wait_until(self.page, "window.jupyterapp?.shell?.currentWidget?.sessionContext")
         self._finish("""async () => {
             const panel = window.jupyterapp.shell.currentWidget;
             await panel.context.ready;
@@ -236,7 +242,7 @@ class LabPage:
         self._finish(f"""() => window.jupyterapp.commands.execute(
             'apputils:change-theme', {{theme: '{name}'}})""")
         light = str("Dark" not in name).lower()
-        self.page.wait_for_function(f"document.body.dataset.jpThemeLight === '{light}'")
+        wait_until(self.page, f"document.body.dataset.jpThemeLight === '{light}'")
         expect(self.page.locator(".jp-splash, #jupyterlab-splash")).to_have_count(0)
 
     def take_errors(self):
@@ -268,7 +274,7 @@ class LabPage:
                 () => {{ window.tripletlibFinished = true; }},
                 error => {{ window.tripletlibFinished = String(error); }});
         }}""")
-        self.page.wait_for_function("window.tripletlibFinished !== false", timeout=patience)
+        wait_until(self.page, "window.tripletlibFinished !== false", patience)
         assert self.page.evaluate("window.tripletlibFinished") is True, self.page.evaluate(
             "window.tripletlibFinished"
         )

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from contrast import MEASURE
-from lab_driver import WIDGET_IS_DRAWN, LabPage, drag
+from lab_driver import WIDGET_IS_DRAWN, LabPage, drag, wait_until
 from playwright.sync_api import expect
 from small_cells import PHOTOS, PLAYGROUND, QUERY_BROWSER, write_cells
 
@@ -200,7 +200,7 @@ def test_a_query_chosen_far_below_is_in_sight(run_cell):
     gallery_map.scroll_into_view_if_needed()
     gallery_map.locator(".answer").first.click(force=True)
     expect(lab.page.locator(".browser-facts")).to_contain_text("Gallery picture")
-    lab.page.wait_for_function(WIDGET_IS_DRAWN)
+    wait_until(lab.page, WIDGET_IS_DRAWN)
     lab.screenshot("chosen_in_the_map")
     assert in_sight(lab.page.locator(".browser-query img"))
     assert in_sight(lab.page.locator(".browser-facts h2"))

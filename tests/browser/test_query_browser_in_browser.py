@@ -6,7 +6,7 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from lab_driver import SECOND
+from lab_driver import SECOND, wait_until
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -266,9 +266,8 @@ def save(widget, folder):
 def narrow_window(widget):
     widget.page.set_viewport_size({"width": 900, "height": 1000})
     widget.root.scroll_into_view_if_needed()
-    widget.page.wait_for_function(
-        "root => root.getBoundingClientRect().right <= innerWidth", arg=widget.root.element_handle()
-    )
+    fits = "root => root.getBoundingClientRect().right <= innerWidth"
+    wait_until(widget.page, fits, arg=widget.root.element_handle())
     edges = widget.root.evaluate("""root => {
         const right = root.getBoundingClientRect().right;
         return [...root.querySelectorAll(".browser-results .picture-card, .browser-controls")]

@@ -32,11 +32,12 @@ def train(arguments: Sequence[str] | None = None) -> int:
     """Trains without Jupyter; returns the exit status."""
     parser = _parser("train", "Train for person re-identification without Jupyter.")
     parser.add_argument("--embed", action="store_true", help="embed query and gallery afterwards")
+    parser.add_argument("--score", action="store_true", help="score it afterwards, see `score`")
     options = parser.parse_args(arguments)
     experiment = Experiment.from_file(options.params)
     with process_group():
         experiment.run(options.embed)
-    return 0
+    return score([options.params]) if options.score else 0
 
 
 def score(arguments: Sequence[str] | None = None) -> int:

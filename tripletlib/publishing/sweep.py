@@ -38,8 +38,8 @@ Row = dict[str, Any]
 class Cell:
     """One run of a grid.
 
-    A notebook that takes an `Experiment` is not executed: `tripletlib train` and `score` give the
-    same numbers without its figures and comparisons. Any other is, as by `make run PARAMS=`.
+    A notebook that takes an `Experiment` is not executed: `tripletlib train --score` gives the same
+    numbers without its figures and comparisons. Any other is, as by `make run PARAMS=`.
     """
 
     notebook: Path
@@ -137,7 +137,7 @@ class Running:
 
 
 def run_cell(cell: Cell, running: Running) -> Row:
-    """Runs one cell in processes of its own, with one thread each; returns its row of the table.
+    """Runs one cell in a process of its own, with one thread; returns its row of the table.
 
     A cell that an earlier call finished is not run again, unless its parameters have changed. Where
     it failed, `error` has the last line that the run printed.
@@ -150,17 +150,12 @@ def run_cell(cell: Cell, running: Running) -> Row:
     cell.folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(cell.file) as unfinished:
         unfinished.write_text(yaml.safe_dump(cell.parameters, sort_keys=False), encoding="utf-8")
-    commands = [["train", file], ["score", file]]
-    if not cell.is_experiment:
-        commands = [["notebooks", "run", "--params", file]]
-    environment, status = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}, 0
+    command = ["train", "--score"] if cell.is_experiment else ["notebooks", "run", "--params"]
+    call = [sys.executable, "-m", "tripletlib", *command, file]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with (cell.folder / "log.txt").open("w+b") as log:
-        for command in commands:
-            call = [sys.executable, "-m", "tripletlib", *command]
-            with subprocess.Popen(call, stdout=log, stderr=log, env=environment) as process:
-                status = running.wait(process)
-            if status:
-                break
+        with subprocess.Popen(call, stdout=log, stderr=log, env=environment) as process:
+            status = running.wait(process)
         log.seek(0)
         _, _, last = log.read().decode(errors="replace").strip().rpartition("\n")
     # A headline may bear an axis's name, as the loss of notebook 01 does.
