@@ -1,14 +1,13 @@
 """Hard mining: each anchor's farthest positive and nearest negative in a batch.
 
 An index of the hardest needs no gradient, and only the order of the distances, not their values:
-products of matrices, in blocks of anchors, are enough. They take one thread: a batch is too small
-to share between threads that wait for each other, above all where another process slows one.
+products of matrices, in blocks of anchors, are enough.
 """
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -41,12 +40,15 @@ def mine_hardest(
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
+    points, offsets = _points_and_offsets(embeddings, metric)
     labels = as_tensor(labels, embeddings.device)
-    with one_thread():
-        points, offsets = _points_and_offsets(embeddings, metric)
-        few = len(points) <= 2 * block  # a batch of the usual size: nothing to divide
-        search = _hardest_in_one_table if few else partial(_hardest_in_blocks, block=block)
-        positive, negative, size = search(points, offsets, labels)
+    if len(points) <= 2 * block:  # a batch of the usual size: nothing to divide
+        positive, negative, size = _hardest_in_one_table(points, offsets, labels)
+    else:
+        # Threads share few blocks well. With many, one that another process slows holds up all.
+        many = len(points) > 4 * block
+        with one_thread() if many else nullcontext():
+            positive, negative, size = _hardest_in_blocks(points, offsets, labels, block)
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
     if len(anchors) == len(points):
         return anchors, positive, negative
