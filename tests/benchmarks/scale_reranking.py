@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from drawn_embeddings import QUERIES, D, draw_tables
 
-from tripletlib.evaluation import evaluate_blocks, evaluate_embeddings
+from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.reranking import NeighbourIndex
 from tripletlib.runtime.paths import REPOSITORY
 
@@ -68,7 +68,7 @@ def measure(gallery_size: int) -> dict[str, float]:
     query, gallery = draw_tables(gallery_size)
     watch = Stopwatch()
     labels = query.pids, gallery.pids, query.camids, gallery.camids
-    after = evaluate_blocks(watch.blocks(query.embeddings, gallery.embeddings), *labels)
+    after = evaluate(watch.blocks(query.embeddings, gallery.embeddings), *labels)
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     before = evaluate_embeddings(query, gallery, device="cpu")

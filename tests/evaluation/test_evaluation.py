@@ -18,7 +18,6 @@ from tripletlib.distances import pairwise_distances
 from tripletlib.evaluation import (
     RetrievalScores,
     evaluate,
-    evaluate_blocks,
     evaluate_embeddings,
     rank_gallery,
 )
@@ -230,8 +229,8 @@ def test_blocks_of_every_size_give_the_same(size):
     expected = evaluate(distances, *labels)
     starts = [*range(0, 7, size)]
     by_start = [(start, distances[start : start + size]) for start in starts]
-    for blocks in (iter(by_start), by_start[::-1]):
-        assert_same_scores(evaluate_blocks(blocks, *labels), expected)
+    for blocks in (by_start, by_start[::-1]):
+        assert_same_scores(evaluate(iter(blocks), *labels), expected)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +245,7 @@ def test_blocks_of_every_size_give_the_same(size):
 def test_blocks_must_hold_each_query_once(blocks, message):
     _, *labels = draw_case(queries=7)
     with pytest.raises(ValueError, match=message):
-        evaluate_blocks([(where, np.zeros((rows, 40))) for where, rows in blocks], *labels)
+        evaluate(((where, np.zeros((rows, 40))) for where, rows in blocks), *labels)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])

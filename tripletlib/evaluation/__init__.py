@@ -14,7 +14,6 @@ from tripletlib.evaluation.ranking import (
 from tripletlib.evaluation.scores import (
     RetrievalScores,
     evaluate,
-    evaluate_blocks,
     evaluate_embeddings,
     pool_queries,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "Verdict",
     "average_precision",
     "evaluate",
-    "evaluate_blocks",
     "evaluate_embeddings",
     "pair_curve",
     "pool_queries",

@@ -47,7 +47,7 @@ def pair_curve(
 
     What `evaluate` skips is no pair: one identity in one camera, and gallery images with pid -1.
     A distractor (pid 0) makes an impostor pair. Distances are read block by block, twice; of all
-    pairs, only the genuine ones' are held. The arguments are those of `evaluate`.
+    pairs, only the genuine ones' are held. The arguments are those of `evaluate`; no iterator.
 
     Raises:
         ValueError: sizes that do not fit, nothing to compare, NaN, missing camids, or a query with

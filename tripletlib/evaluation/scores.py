@@ -1,7 +1,7 @@
 """Scores of a whole ranking: CMC, both mAPs and mINP under the Market-1501 protocol, in blocks."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tripletlib.distances import Metric, pairwise_distances
 from tripletlib.embedding import EmbeddingTable
-from tripletlib.evaluation.protocol import Answers, Numbers, row_blocks, to_distances, to_labels
+from tripletlib.evaluation.protocol import Answers, Numbers, row_blocks, to_distances
 from tripletlib.evaluation.ranking import Rule, precision_terms
 from tripletlib.runtime import choose_device, current_processes
 
@@ -53,7 +53,7 @@ class RetrievalScores:
 
 
 def evaluate(
-    distances: Numbers,
+    distances: Numbers | Iterator[tuple[int, Numbers]],
     query_pids: Numbers,
     gallery_pids: Numbers,
     query_camids: Numbers | None = None,
@@ -69,6 +69,8 @@ def evaluate(
 
     Args:
         distances: `[Q, G]`, lower is nearer; array or tensor of any floating type, on any device.
+            Or an iterator of blocks, so that `[Q, G]` is never held: the index of a block's first
+            query and its distances `[b, G]`; in any order, each query once.
         query_pids: identity of each query, integers `[Q]`.
         gallery_pids: identity of each gallery image, integers `[G]`.
         query_camids: camera of each query, integers `[Q]`.
@@ -78,7 +80,7 @@ def evaluate(
 
     Raises:
         ValueError: sizes that do not fit, an empty gallery, NaN, missing camids, `max_rank` < 1, a
-            query with a pid below 1, or no query has a right answer.
+            query with a pid below 1, no query has a right answer, or one is in two blocks or none.
 
     Source:
         Zheng et al. 2015, Scalable Person Re-identification: A Benchmark (ICCV), and the evaluation
@@ -89,37 +91,15 @@ def evaluate(
         ...                   camera_filter=False)
         >>> scores.cmc, round(scores.map, 3), round(scores.map_market, 3)
         (array([0., 1., 1.]), 0.583, 0.417)
-    """
-    blocks = row_blocks(distances, len(to_labels(query_pids, "query_pids")))
-    labels = query_pids, gallery_pids, query_camids, gallery_camids
-    return evaluate_blocks(blocks, *labels, max_rank, camera_filter)
-
-
-def evaluate_blocks(
-    blocks: Iterable[tuple[int, Numbers]],
-    query_pids: Numbers,
-    gallery_pids: Numbers,
-    query_camids: Numbers | None = None,
-    gallery_camids: Numbers | None = None,
-    max_rank: int = 50,
-    camera_filter: bool = True,
-) -> RetrievalScores:
-    """Like `evaluate`, with the distances block by block, so that `[Q, G]` is never held.
-
-    Each block is the index of its first query and its distances `[b, G]`; in any order, each query
-    once. The other arguments are those of `evaluate`.
-
-    Raises:
-        ValueError: see `evaluate`; or a query that comes twice, or never.
-
-    Example:
         >>> rows = [(0, np.array([[0.1, 0.2]])), (1, np.array([[0.3, 0.4]]))]
-        >>> evaluate_blocks(rows, np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
+        >>> evaluate(iter(rows), np.array([7, 8]), np.array([7, 8]), camera_filter=False).map
         0.75
     """
     answers = Answers(query_pids, gallery_pids, query_camids, gallery_camids, camera_filter)
     counts = answers.count_right(max_rank)  # [Q]
-    ranks = _rank_blocks(blocks, answers, counts, slice(0, len(counts)))
+    if not isinstance(distances, Iterator):
+        distances = row_blocks(distances, answers.queries)
+    ranks = _rank_blocks(distances, answers, counts, slice(0, len(counts)))
     return _summarize(ranks, counts, min(max_rank, answers.gallery))
 
 
@@ -227,7 +207,7 @@ def pool_queries(queries: EmbeddingTable, images: EmbeddingTable | None = None) 
 
 
 def _rank_blocks(
-    blocks: Iterable[tuple[int, Numbers]], answers: Answers, counts: np.ndarray, share: slice
+    blocks: Iterator[tuple[int, Numbers]], answers: Answers, counts: np.ndarray, share: slice
 ) -> np.ndarray:
     """Ranks of the right answers of a share of the queries, from 1, one query after the other."""
     # One array for all: thousands of small ones between large blocks would keep their memory.

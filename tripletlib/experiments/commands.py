@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from tripletlib.embedding import EmbeddingTable, TestTimeAugmentation
-from tripletlib.evaluation import RetrievalScores, evaluate_blocks, evaluate_embeddings
+from tripletlib.evaluation import RetrievalScores, evaluate, evaluate_embeddings
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.experiments.retrieval import WEIGHTS, save_pretrained
 from tripletlib.models import LuNet
@@ -169,7 +169,7 @@ def _re_ranked(
     k1, k2, lambda_value = reranking
     index = NeighbourIndex(query.embeddings, gallery.embeddings, max(k1, k2 - 1), device)
     blocks = index.blocks(k1, k2, lambda_value)
-    return evaluate_blocks(blocks, query.pids, gallery.pids, query.camids, gallery.camids)
+    return evaluate(blocks, query.pids, gallery.pids, query.camids, gallery.camids)
 
 
 def _scored(
