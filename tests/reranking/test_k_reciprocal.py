@@ -186,9 +186,8 @@ def test_index_gives_one_row(k1, k2, lambda_value):
     for image in (0, 13, N - Q - 1):
         row = expected[Q + image, Q:].copy()
         row[image] = np.inf  # nobody looks for the image at hand
-        assert_allclose(
-            index.rerank_gallery(image, k1, k2, lambda_value), row, atol=1e-5, rtol=1e-5
-        )
+        found = index.rerank(image, k1, k2, lambda_value, "gallery")
+        assert_allclose(found, row, atol=1e-5, rtol=1e-5)
     blocks = [part for _, part in index.blocks(k1, k2, lambda_value)]
     assert_allclose(np.concatenate(blocks), expected[:Q, Q:], atol=1e-5)
 
@@ -275,14 +274,14 @@ def test_errors_of_blocks_and_index():
     with pytest.raises(ValueError, match=r"k1 must be at most 10 and k2 at most 11, got 11 and 6"):
         index.rerank(0, 11, 6, 0.3)
     with pytest.raises(ValueError, match=r"at most 10 and k2 at most 11, got 5 and 12"):
-        index.rerank_gallery(0, 5, 12, 0.3)
+        index.rerank(0, 5, 12, 0.3, "gallery")
     with pytest.raises(ValueError, match="lambda_value"):
         index.blocks(5, 2, lambda_value=2)
     for query in (-1, Q):
         with pytest.raises(ValueError, match=rf"query must be in 0 ... 8, got {query}"):
             index.rerank(query, 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"gallery must be in 0 ... 34, got 35"):
-        index.rerank_gallery(35, 5, 6, 0.3)
+        index.rerank(35, 5, 6, 0.3, "gallery")
     with pytest.raises(ValueError, match=r"embedding must be \[D\] = \[8\], got \[7\]"):
         index.rerank_embedding(QUERY[0, :7], 5, 6, 0.3)
     with pytest.raises(ValueError, match=r"embedding must be \[D\] = \[8\], got \[9, 8\]"):

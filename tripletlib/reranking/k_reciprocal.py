@@ -11,6 +11,7 @@ images, not with its square.
 
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from tripletlib.reranking.neighbours import Neighbours, find_neighbours, with_ex
 
 RERANKING = K1, K2, LAMBDA = 20, 6, 0.3  # of Zhong et al.
 Embeddings = np.ndarray | Tensor
+Kind = Literal["query", "gallery"]
 _BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
 _BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
 _FAR_OUT = 300  # times the median: original distances between the others lose their digits
@@ -118,19 +120,20 @@ class NeighbourIndex:
         self._neighbours = find_neighbours(torch.cat([query, gallery]), k_max + 1, device)
         self._warn_of_one_far_out()
 
-    def rerank(self, query: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
-        """One query's row of `k_reciprocal`, float32 `[G]`; a ValueError if there is none."""
-        _check_position("query", query, self.queries)
-        return self._row(self._neighbours, query, k1, k2, lambda_value)
+    def rerank(
+        self, image: int, k1: int, k2: int, lambda_value: float, kind: Kind = "query"
+    ) -> np.ndarray:
+        """A query's row of `k_reciprocal`, or a gallery image's, looked up like one: float32 `[G]`.
 
-    def rerank_gallery(self, gallery: int, k1: int, k2: int, lambda_value: float) -> np.ndarray:
-        """The row of a gallery image that is looked up as if it were a query, float32 `[G]`.
-
-        Its own place is at infinity: nobody looks for the image at hand.
+        A gallery image's own place is at infinity: nobody looks for the image at hand. A ValueError
+        if there is no such image.
         """
-        _check_position("gallery", gallery, self.gallery)
-        row = self._row(self._neighbours, self.queries + gallery, k1, k2, lambda_value)
-        row[gallery] = np.inf
+        first, size = {"query": (0, self.queries), "gallery": (self.queries, self.gallery)}[kind]
+        if not 0 <= image < size:
+            raise ValueError(f"{kind} must be in 0 ... {size - 1}, got {image}")
+        row = self._row(self._neighbours, first + image, k1, k2, lambda_value)
+        if kind == "gallery":
+            row[image] = np.inf
         return row
 
     def rerank_embedding(
@@ -246,11 +249,6 @@ def _check_parameters(k1: int, k2: int, lambda_value: float) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not 0 <= lambda_value <= 1:
         raise ValueError(f"lambda_value must be in [0, 1], got {lambda_value}")
-
-
-def _check_position(name: str, position: int, size: int) -> None:
-    if not 0 <= position < size:
-        raise ValueError(f"{name} must be in 0 ... {size - 1}, got {position}")
 
 
 def _as_tensor(name: str, embeddings: Embeddings, least: int = 1) -> Tensor:

@@ -349,11 +349,9 @@ class BrowserState:
 
     def _reranked_distances(self, query: Picture, options: Options) -> np.ndarray:
         parameters = options.k1, options.k2, options.lambda_value
-        if query.kind == "query":
-            return self._neighbours.rerank(query.index, *parameters)
-        if query.kind == "gallery":
-            return self._neighbours.rerank_gallery(query.index, *parameters)
-        return self._neighbours.rerank_embedding(self.embedding(query), *parameters)
+        if query.kind == "upload":
+            return self._neighbours.rerank_embedding(self.embedding(query), *parameters)
+        return self._neighbours.rerank(query.index, *parameters, query.kind)
 
     @cached_property
     def _neighbours(self) -> NeighbourIndex:
