@@ -1,4 +1,4 @@
-"""Pairwise and paired distances against their definition."""
+"""Distances of all pairs and of single ones against their definition."""
 
 import itertools
 from typing import get_args
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from tripletlib.distances import Metric, paired_distances, pairwise_distances, unit_rows
+from tripletlib.distances import Metric, pairwise_distances, row_distances, unit_rows
 
 METRICS = get_args(Metric)
 
@@ -38,10 +38,11 @@ def test_every_pair_is_at_its_defined_distance(metric: Metric, n: int, m: int, d
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_paired_is_the_diagonal_of_pairwise(metric: Metric) -> None:
+def test_rows_are_at_the_distances_of_the_diagonal(metric: Metric) -> None:
     a, b = draw(9, 5), draw(9, 5, seed=1)
     expected = by_definition(a, b, metric).diagonal()
-    assert_close(paired_distances(a, b, metric), expected)
+    assert_close(row_distances(a, b, metric), expected)
+    assert_close(row_distances(a[0], b, metric), by_definition(a, b, metric)[0])
     assert_close(pairwise_distances(a, b, metric).diagonal(), expected)
 
 
@@ -58,12 +59,8 @@ def test_duplicates_given_as_two_sets_are_at_distance_zero(metric: Metric) -> No
     a = draw(6, 4)
     diagonal = pairwise_distances(a, a.clone(), metric).diagonal()
     assert_close(diagonal, torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-6)
-    assert_close(
-        paired_distances(a, a.clone(), metric),
-        torch.zeros(6, dtype=torch.float64),
-        rtol=0,
-        atol=1e-12,
-    )
+    rows = row_distances(a, a.clone(), metric)
+    assert_close(rows, torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -71,7 +68,6 @@ def test_never_negative_however_packed(metric: Metric) -> None:
     for offset, scale in itertools.product((0, 1e3), (1e-3, 1, 1e3)):
         embeddings = (offset + scale * draw(60, 32)).float()
         assert (pairwise_distances(embeddings, metric=metric) >= 0).all()
-        assert (paired_distances(embeddings, embeddings.flip(0), metric) >= 0).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
@@ -91,8 +87,8 @@ def test_cosine_of_packed_embeddings_keeps_its_digits(packing: float) -> None:
     off_diagonal = ~torch.eye(40, dtype=torch.bool)
     actual = pairwise_distances(embeddings, metric="cosine").double()
     assert_close(actual[off_diagonal], expected[off_diagonal], rtol=2e-2, atol=0)
-    paired = paired_distances(embeddings, embeddings.flip(0), "cosine").double()
-    assert_close(paired, expected.flip(1).diagonal(), rtol=2e-2, atol=0)
+    rows = row_distances(embeddings, embeddings.flip(0), "cosine").double()
+    assert_close(rows, expected.flip(1).diagonal(), rtol=2e-2, atol=0)
 
 
 @pytest.mark.parametrize("size", [1e-42, 1e-23, 1e20, 3e38])
@@ -104,8 +100,6 @@ def test_float32_of_any_size(size: float) -> None:
     tolerance = {"rtol": 1e-5, "atol": 1e-44 if size < 1e-40 else size * 1e-3}
     assert_close(pairwise_distances(points).double(), expected, **tolerance)
     assert_close(pairwise_distances(points[:9], points[9:]).double(), expected[:9, 9:], **tolerance)
-    paired = paired_distances(points, points.flip(0)).double()
-    assert_close(paired, expected.flip(1).diagonal(), **tolerance)
     if size > 1e-40:
         angles = pairwise_distances(points, metric="cosine").double()
         assert_close(
@@ -131,7 +125,6 @@ def test_one_embedding_far_out_leaves_the_others_their_digits(metric: Metric, wh
 def test_empty_sets() -> None:
     assert pairwise_distances(torch.zeros(0, 3), torch.zeros(4, 3)).shape == (0, 4)
     assert pairwise_distances(torch.zeros(4, 3), torch.zeros(0, 3)).shape == (4, 0)
-    assert paired_distances(torch.zeros(0, 3), torch.zeros(0, 3)).shape == (0,)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -139,23 +132,17 @@ def test_empty_sets() -> None:
 def test_half_precision_is_computed_in_float32(metric: Metric, dtype: torch.dtype) -> None:
     # Compared with the same rounded values in float32: only the arithmetic is looked at.
     a, b = draw(20, 64).to(dtype), draw(30, 64, seed=1).to(dtype)
-    for half, full in (
-        (pairwise_distances(a, b, metric), pairwise_distances(a.float(), b.float(), metric)),
-        (
-            paired_distances(a, a.flip(0), metric),
-            paired_distances(a.float(), a.float().flip(0), metric),
-        ),
-    ):
-        assert half.dtype == torch.float32
-        assert_close(half, full)
+    half = pairwise_distances(a, b, metric)
+    assert half.dtype == torch.float32
+    assert_close(half, pairwise_distances(a.float(), b.float(), metric))
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_autocast_does_not_lower_the_precision(metric: Metric) -> None:
     a, b = draw(20, 64).float(), draw(20, 64, seed=1).float()
-    expected = pairwise_distances(a, b, metric), paired_distances(a, b, metric)
+    expected = pairwise_distances(a, b, metric), row_distances(a, b, metric)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = pairwise_distances(a, b, metric), paired_distances(a, b, metric)
+        actual = pairwise_distances(a, b, metric), row_distances(a, b, metric)
     assert_close(actual, expected)
     assert actual[0].dtype == actual[1].dtype == torch.float32
 
@@ -164,7 +151,6 @@ def test_float64_only_where_both_are() -> None:
     a = draw(2, 3)
     assert pairwise_distances(a).dtype == torch.float64
     assert pairwise_distances(a, a.float()).dtype == torch.float32
-    assert paired_distances(a.float(), a).dtype == torch.float32
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -173,14 +159,14 @@ def test_gradient_at_distance_zero_is_finite(metric: Metric) -> None:
     for dtype, value in itertools.product(dtypes, (0.0, 1.0, 1000.0)):
         one, a, b = (torch.full((4, 3), value, dtype=dtype, requires_grad=True) for _ in range(3))
         pairwise_distances(one, metric=metric).sum().backward()
-        (paired_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
+        (row_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
         assert all(points.grad.isfinite().all() for points in (one, a, b))
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
 def test_gradient_at_distance_zero_is_zero(metric: Metric) -> None:
     a, b = (torch.ones(4, 3, requires_grad=True) for _ in range(2))
-    (paired_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
+    (row_distances(a, b, metric).sum() + pairwise_distances(a, b, metric).sum()).backward()
     assert_close(a.grad, torch.zeros(4, 3))
     assert_close(b.grad, torch.zeros(4, 3))
 
@@ -190,14 +176,14 @@ def test_gradients_are_those_of_the_values(metric: Metric) -> None:
     a, b = draw(5, 3).requires_grad_(), draw(4, 3, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, y: pairwise_distances(x, y, metric), (a, b))
     assert torch.autograd.gradcheck(lambda x: pairwise_distances(x, metric=metric), (a,))
-    assert torch.autograd.gradcheck(lambda x, y: paired_distances(x[:4], y, metric), (a, b))
+    assert torch.autograd.gradcheck(lambda x, y: row_distances(x[:4], y, metric), (a, b))
 
 
 def test_a_zero_vector_is_at_cosine_distance_one_from_everything() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [-1.0, 0.0]])
     assert_close(pairwise_distances(points, metric="cosine")[0, 1:], torch.ones(2))
     assert_close(pairwise_distances(points[:1], points, metric="cosine"), torch.ones(1, 3))
-    assert_close(paired_distances(points[[0, 0]], points[[0, 1]], "cosine"), torch.ones(2))
+    assert_close(row_distances(points[[0, 0]], points[[0, 1]], "cosine"), torch.ones(2))
     assert_close(unit_rows(points)[0], torch.zeros(2))
 
 
@@ -207,7 +193,7 @@ def test_nan_stays_nan(metric: Metric) -> None:
     a[1, 0] = torch.nan
     assert pairwise_distances(a, draw(2, 2), metric)[1].isnan().all()
     assert pairwise_distances(a, metric=metric)[1, [0, 2]].isnan().all()
-    assert paired_distances(a, draw(3, 2), metric)[1].isnan()
+    assert row_distances(a, draw(3, 2), metric)[1].isnan()
 
 
 def test_memory_order_does_not_matter() -> None:
@@ -244,11 +230,7 @@ def test_moving_turning_and_scaling(
 def test_errors_say_what_was_given() -> None:
     with pytest.raises(ValueError, match=r"metric must be one of .*'cosine'.*got 'manhattan'"):
         pairwise_distances(draw(2, 2), metric="manhattan")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"metric must be one of"):
-        paired_distances(draw(2, 2), draw(2, 2), "manhattan")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"with one D, got \[2, 3\] and \[2, 4\]"):
         pairwise_distances(draw(2, 3), draw(2, 4))
     with pytest.raises(ValueError, match=r"got \[6\] and \[6\]"):
         pairwise_distances(draw(6))
-    with pytest.raises(ValueError, match=r"equal shapes, got \[2, 3\] and \[4, 3\]"):
-        paired_distances(draw(2, 3), draw(4, 3))

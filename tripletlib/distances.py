@@ -64,28 +64,11 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     return distances if b is not None else distances.fill_diagonal_(0)
 
 
-def paired_distances(a: Tensor, b: Tensor, metric: Metric = "euclidean") -> Tensor:
-    """Distance of row i of `a` to row i of `b`, both `[N, D]`, from the difference itself: `[N]`.
-
-    Metric, types and errors are those of `pairwise_distances`.
-
-    Example:
-        >>> paired_distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
-        tensor([5.])
-    """
-    _check(a, b, metric)
-    if a.shape != b.shape:
-        raise ValueError(f"paired rows need equal shapes, got {[*a.shape]} and {[*b.shape]}")
-    x, y = full_precision(a, b)
-    if metric == "cosine" or not x.numel():
-        return row_distances(x, y, metric)
-    scale = _power_of_two(_largest(x, y))
-    distances = row_distances(x / scale, y / scale, metric)
-    return distances * scale if metric == "euclidean" else distances * scale * scale
-
-
 def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
-    """As `paired_distances`, for `[..., D]` in full precision whose squares the type can hold."""
+    """Distances of rows of `x` to those of `y` from the difference itself: `[...]` of `[..., D]`.
+
+    The metrics are those of `pairwise_distances`; full precision, whose squares the type can hold.
+    """
     # No matrix product here, so autocast has nothing to lower and need not be switched off.
     if metric == "cosine":
         x, y = unit_rows(x), unit_rows(y)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from tripletlib.datasets import decode_image
-from tripletlib.distances import paired_distances
+from tripletlib.distances import row_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import (
     Place,
@@ -335,8 +335,8 @@ class BrowserState:
                 f"k1 and k2 go up to {self.k_max} here; open the browser with larger ones to go on"
             )
         gallery = torch.as_tensor(self.retrieval.gallery.embeddings)  # [G, D]
-        embedding = torch.as_tensor(self.embedding(query)).expand_as(gallery)
-        before = self._rank(query, paired_distances(embedding, gallery).numpy())
+        embedding = torch.as_tensor(self.embedding(query))  # [D]
+        before = self._rank(query, row_distances(embedding, gallery, "euclidean").numpy())
         after = None
         if options.rerank:
             after = self._rank(query, self._reranked_distances(query, options))
