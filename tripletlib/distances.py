@@ -97,14 +97,10 @@ class Frame:
     Rounding grows with the three terms, not with their sum; so the origin is moved among the
     embeddings. It becomes the median of some of them, which one far embedding cannot pull away. A
     common scale keeps the squares within the type's range, and a power of two changes no digit.
-
-    Attributes:
-        scale: what embeddings are divided by, a scalar.
-        centre: what is then subtracted from them, `[D]`.
     """
 
-    scale: Tensor
-    centre: Tensor
+    scale: Tensor  # what embeddings are divided by, a scalar
+    centre: Tensor  # what is then subtracted from them, [D]
 
     @classmethod
     def around(cls, embeddings: Tensor, *others: Tensor) -> Self:

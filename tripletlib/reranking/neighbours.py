@@ -19,23 +19,14 @@ _WHOLE_BLOCKS = 4  # held at once by all workers together; more of them have sma
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A set of N images and the nearest of each.
+    """A set of N images and the nearest of each."""
 
-    Attributes:
-        frame: what made points of the embeddings.
-        points: the embeddings in that frame, float32 `[N, D]`.
-        norms: squared lengths of the points, float32 `[N]`.
-        nearest: of each image the nearest ones, the image itself first, int32 `[N, k]`.
-        distances: squared distances of the points to those, float32 `[N, k]`.
-        farthest: squared distance of each point to the farthest one, float32 `[N]`.
-    """
-
-    frame: Frame
-    points: np.ndarray
-    norms: np.ndarray
-    nearest: np.ndarray
-    distances: np.ndarray
-    farthest: np.ndarray
+    frame: Frame  # what made points of the embeddings
+    points: np.ndarray  # the embeddings in that frame, float32 [N, D]
+    norms: np.ndarray  # squared lengths of the points, float32 [N]
+    nearest: np.ndarray  # of each image the nearest ones, the image itself first, int32 [N, k]
+    distances: np.ndarray  # squared distances of the points to those, float32 [N, k]
+    farthest: np.ndarray  # squared distance of each point to the farthest one, float32 [N]
 
     def __len__(self) -> int:
         return len(self.points)
