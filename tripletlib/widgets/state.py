@@ -26,7 +26,7 @@ from tripletlib.evaluation import (
 )
 from tripletlib.experiments import Retrieval
 from tripletlib.occlusion import occlusion_map
-from tripletlib.reranking import RERANKING, NeighbourIndex, k_reciprocal
+from tripletlib.reranking import RERANKING, NeighbourIndex
 from tripletlib.runtime import AnyPath, atomic_write
 
 Kind = Literal["query", "gallery", "upload"]  # the last are the reader's own
@@ -248,9 +248,9 @@ class BrowserState:
         if settings not in self._gains:
             before = self.scores.average_precision  # first, since it says whether there is any
             query, gallery = self.retrieval.query, self.retrieval.gallery
-            distances = k_reciprocal(query.embeddings, gallery.embeddings, *settings)
             labels = query.pids, gallery.pids, query.camids, gallery.camids
-            self._gains[settings] = evaluate(distances, *labels).average_precision - before
+            after = evaluate(self._neighbours.blocks(*settings), *labels).average_precision
+            self._gains[settings] = after - before
         return self._gains[settings]
 
     @property
