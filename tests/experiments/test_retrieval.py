@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_experiment import TINY
+from toy_retrieval import make_retrieval
 
 from tripletlib.__main__ import main as program
 from tripletlib.datasets import from_pictures
@@ -178,6 +180,13 @@ def test_pictures_without_labels_are_embedded_and_noticed_when_they_change(
     assert same.tolist() == [False, True, True, True]
     with pytest.raises(FileNotFoundError, match="elsewhere"):
         open_retrieval(progress="off", pictures_root=tmp_path / "elsewhere")
+
+
+def test_pictures_that_do_not_fit_the_embeddings_are_noticed():
+    # Of unreadable files left out, some may be readable in the size that is shown, or meanwhile.
+    toy = make_retrieval()
+    with pytest.raises(ValueError, match=r"embeddings of gallery do not fit \d+ pictures"):
+        replace(toy, gallery_images=toy.gallery_images[1:])
 
 
 def test_an_unknown_parameter_file_is_named():
