@@ -12,7 +12,7 @@ from tripletlib.losses import batch_all, batch_hard
 from tripletlib.mining import mine_hardest
 from tripletlib.widgets import Playground, example_scene
 from tripletlib.widgets.pictures import page_file
-from tripletlib.widgets.scene import LEARNING_RATE
+from tripletlib.widgets.playground import LEARNING_RATE
 
 POINT = ".playground-point path"
 AT_THE_START = "batch hard: loss 1.727 · active 100%"
