@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from picture_files import write_market
 from PIL import Image
 
-from tripletlib.datasets import market1501
-from tripletlib.datasets.market1501 import FOLDERS, OFFICIAL_COUNTS, Market1501, parse_name
+from tripletlib.datasets import layouts
+from tripletlib.datasets.layouts import FOLDERS, OFFICIAL_COUNTS, Market1501, parse_name
 
 PARTS = tuple(FOLDERS)
 
@@ -207,7 +207,7 @@ def official(root):
 @pytest.fixture
 def small_counts(monkeypatch):
     counts = dict(zip(OFFICIAL_COUNTS, (1, 1, 1, 1, 4, 2, 1), strict=True))
-    monkeypatch.setattr(market1501, "OFFICIAL_COUNTS", counts)
+    monkeypatch.setattr(layouts, "OFFICIAL_COUNTS", counts)
 
 
 def test_the_official_set_is_recognised_and_said_to_be_complete(tmp_path, small_counts, capsys):

@@ -13,7 +13,7 @@ from PIL import Image
 from tripletlib.datasets import cache as image_cache
 from tripletlib.datasets.decoding import UnreadableImageError, read_image
 from tripletlib.datasets.drawn.dataset import write_synthetic_market
-from tripletlib.datasets.market1501 import FOLDERS, Market1501
+from tripletlib.datasets.layouts import FOLDERS, Market1501
 from tripletlib.sampling import PKSampler
 
 PARTS = tuple(FOLDERS)

@@ -3,8 +3,7 @@
 from tripletlib.datasets.decoding import decode_image, read_image, read_images
 from tripletlib.datasets.digits import LabelledImages, load_digits, mnist_5k
 from tripletlib.datasets.drawn.dataset import write_synthetic_market
-from tripletlib.datasets.market1501 import Market1501
-from tripletlib.datasets.own_pictures import from_folders, from_pictures
+from tripletlib.datasets.layouts import Market1501, from_folders, from_pictures
 from tripletlib.datasets.splits import Pictures, ReidDataset, Split
 
 __all__ = [
