@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from tripletlib.runtime import REPOSITORY
-from tripletlib.training.checkpoints import checkpoint_steps
+from tripletlib.training.run_folder import checkpoint_steps
 
 ONE_MACHINE = ("--rdzv-endpoint", "127.0.0.1:0", "--nnodes", 1, "--nproc-per-node", 2)
 MARK = "TRIPLETLIB_STARTED"

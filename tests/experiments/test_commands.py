@@ -16,7 +16,7 @@ from tripletlib.evaluation import evaluate
 from tripletlib.experiments.commands import score, score_run, write_scores
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.reranking import k_reciprocal
-from tripletlib.training.checkpoints import CheckpointError
+from tripletlib.training.run_folder import CheckpointError
 
 
 @pytest.fixture

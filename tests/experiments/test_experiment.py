@@ -22,8 +22,8 @@ from tripletlib.runtime import ParameterError
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
 from tripletlib.runtime.paths import REPOSITORY
-from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.training.history import History
+from tripletlib.training.run_folder import CheckpointError, checkpoint_file, checkpoint_steps
 
 FILES = sorted((REPOSITORY / "notebooks" / "params").glob("03_*.yaml"))
 FILES = [file for file in FILES if "losses" not in file.stem]  # no grids

@@ -30,7 +30,7 @@ from tripletlib.experiments.retrieval import (
 from tripletlib.models import LuNet
 from tripletlib.reranking import k_reciprocal
 from tripletlib.runtime import REPOSITORY, ParameterError, run_folder
-from tripletlib.training.checkpoints import CheckpointError
+from tripletlib.training.run_folder import CheckpointError
 
 SMALL = {"embedding_dim": 4, "width": 0.1, "image_size": [32, 16], "original": False, "step": 7}
 

@@ -14,8 +14,8 @@ from tripletlib.experiments.experiment import Experiment
 from tripletlib.publishing.sweep import main, read_grid
 from tripletlib.runtime import ParameterError
 from tripletlib.training import find_parameter_file, read_parameter_file
-from tripletlib.training.checkpoints import checkpoint_steps
 from tripletlib.training.history import History
+from tripletlib.training.run_folder import checkpoint_steps
 
 QUICK = read_parameter_file(find_parameter_file("03_losses_quick.yaml"))
 FEW = {"synthetic_identities": 12, "steps": 6, "decay_start": 0, "checkpoint_every": 6}

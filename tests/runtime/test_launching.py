@@ -22,7 +22,7 @@ from tripletlib.experiments import commands, experiment
 from tripletlib.experiments.experiment import Experiment
 from tripletlib.runtime import ProcessesFailed, launch
 from tripletlib.training import History, TrainingInterrupted, load_checkpoint
-from tripletlib.training.checkpoints import checkpoint_steps
+from tripletlib.training.run_folder import checkpoint_steps
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.runtime import Processes
 from tripletlib.runtime.launching import agree_on_session
 from tripletlib.training import History, load_checkpoint
-from tripletlib.training.checkpoints import checkpoint_steps
+from tripletlib.training.run_folder import checkpoint_steps
 
 TESTS = Path(__file__).parents[1]
 

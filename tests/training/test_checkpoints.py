@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tripletlib.training.checkpoints import (
+from tripletlib.training.run_folder import (
     CheckpointError,
     checkpoint_file,
     checkpoint_steps,

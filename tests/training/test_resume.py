@@ -19,7 +19,6 @@ from torch.distributed import HashStore
 
 from tripletlib.runtime import Processes, StopRequest
 from tripletlib.training import step as trainer
-from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, checkpoint_steps
 from tripletlib.training.fit import (
     NonFiniteLossError,
     TrainingInterrupted,
@@ -27,6 +26,7 @@ from tripletlib.training.fit import (
     seed_everything,
 )
 from tripletlib.training.history import COLUMNS, History
+from tripletlib.training.run_folder import CheckpointError, checkpoint_file, checkpoint_steps
 
 STEPS = 60
 

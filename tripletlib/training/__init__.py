@@ -1,6 +1,5 @@
 """Trains an embedding network with a triplet loss, and goes on where it was stopped."""
 
-from tripletlib.training.checkpoints import CheckpointError, checkpoint_file, load_checkpoint
 from tripletlib.training.fit import (
     EpochReport,
     NonFiniteLossError,
@@ -18,7 +17,12 @@ from tripletlib.training.parameters import (
     read_parameter_file,
     spelled,
 )
-from tripletlib.training.run_folder import Resume
+from tripletlib.training.run_folder import (
+    CheckpointError,
+    Resume,
+    checkpoint_file,
+    load_checkpoint,
+)
 from tripletlib.training.settings import MAXIMUM_STEPS, TrainingSettings
 
 __all__ = [
