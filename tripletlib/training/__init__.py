@@ -8,22 +8,23 @@ from tripletlib.training.fit import (
     seed_everything,
 )
 from tripletlib.training.history import MEAN_LOSS_EVERY, PERCENTILES, History
-from tripletlib.training.parameters import (
-    Parameters,
-    Real,
-    Whole,
-    find_parameter_file,
-    no_such_parameter,
-    read_parameter_file,
-    spelled,
-)
 from tripletlib.training.run_folder import (
     CheckpointError,
     Resume,
     checkpoint_file,
     load_checkpoint,
 )
-from tripletlib.training.settings import MAXIMUM_STEPS, TrainingSettings
+from tripletlib.training.settings import (
+    MAXIMUM_STEPS,
+    Parameters,
+    Real,
+    TrainingSettings,
+    Whole,
+    find_parameter_file,
+    no_such_parameter,
+    read_parameter_file,
+    spelled,
+)
 
 __all__ = [
     "MAXIMUM_STEPS",

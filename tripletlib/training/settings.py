@@ -1,21 +1,22 @@
-"""The settings of a training: typed, and checked when they are made."""
+"""The settings of a training: typed, checked when they are made, read from strict YAML files.
 
-from collections.abc import Callable
+Every mistake is one line with a cure.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tripletlib.distances import Metric
-from tripletlib.losses import (
-    TripletResult,
-    batch_all,
-    batch_hard,
-    batch_sample,
-    lifted,
-    semi_hard,
-)
-from tripletlib.training.parameters import Parameters, Real, Whole
+from tripletlib.losses import TripletResult, batch_all, batch_hard, batch_sample, lifted, semi_hard
+from tripletlib.runtime import REPOSITORY, AnyPath, ParameterError, from_repository
 
 LOSSES: dict[str, Callable[..., TripletResult]] = {
     "batch_hard": batch_hard,
@@ -28,6 +29,53 @@ LOSSES: dict[str, Callable[..., TripletResult]] = {
     "lifted": lifted,
 }
 MAXIMUM_STEPS, MAXIMUM_BATCH = 10_000_000, 65_536
+PARAMETER_FILES = REPOSITORY / "notebooks" / "params"
+_TAG = "tag:yaml.org,2002:"
+# YAML 1.1 also reads 0100 as 64, 1:30 as 90 and 0x10 as 16.
+_DECIMAL = re.compile(
+    r"[-+]?(0|[1-9][0-9_]{0,30}|[0-9_]*\.[0-9_]*(e[-+]?[0-9]+)?|\.inf|\.nan)", re.I
+)
+# pydantic's words for a value of another kind, in plain ones
+_KINDS = {
+    "bool": "should be true or false",
+    "int": "should be a whole number",
+    "float": "should be a number",
+    "string_type": "should be text, in quotes",
+}
+
+
+class Parameters(BaseModel):
+    """Typed parameters that cannot be changed.
+
+    Raises:
+        ParameterError: an unknown name, a value of another type or out of range; one line for all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(_in_one_line(error, values, type(self))) from None
+
+    def replace(self, **changed: Any) -> Self:
+        """The same parameters but for those named here, checked again."""
+        return type(self)(**self.model_dump() | changed)
+
+
+def _number(value: object) -> object:
+    """Lets text such as 5e-4, which is no number to YAML, pass for one, and true and false not."""
+    if isinstance(value, bool):
+        return str(value)  # pydantic would take them for 1 and 0
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 class TrainingSettings(Parameters):
@@ -134,3 +182,129 @@ class TrainingSettings(Parameters):
     def beta1_at(self, step: int) -> float:
         """Adam's beta1: 0.9, and `beta1_in_decay` behind `decay_start`."""
         return self.beta1_in_decay if 0 < self.decay_start < step else 0.9
+
+
+def _in_one_line(error: ValidationError, values: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    """What pydantic found: each parameter once, with its value and one that would do."""
+    found: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        text = re.sub("^(Value error, |Input |String )", "", detail["msg"])
+        text = _KINDS.get(detail["type"]) or _KINDS.get(detail["type"].split("_")[0]) or text
+        found.setdefault(name, []).append(text)
+    problems = []
+    for name, texts in found.items():
+        said, field = " or ".join(texts).replace("or should be", "or"), kind.model_fields.get(name)
+        if not name:  # a combination of parameters, which the text names
+            problems.append(said)
+        elif field is None:
+            problems.append(no_such_parameter(name, kind.model_fields))
+        elif name not in values:
+            problems.append(f"{name} is missing; add it, for example {name}: my_{name}")
+        else:
+            example = spelled(f"my_{name}" if field.is_required() else field.default)
+            problems.append(f"{name}: {spelled(values[name])} {said}; for example {example}")
+    return "; ".join(problems)
+
+
+def no_such_parameter(name: str, known: Iterable[str]) -> str:
+    """Says that there is no such parameter, and which one may be meant."""
+    near = difflib.get_close_matches(name, known := list(known), 1)
+    hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
+    return f"{name if name.isprintable() else repr(name)} is no parameter here; {hint}"
+
+
+def spelled(value: object) -> str:
+    """A value in one short line, as a parameter file spells it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Date(str):
+    """What YAML would turn into a date, as it is spelled in the file."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without what surprises: keys given twice, keys that are no text, octal numbers."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first_lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != _TAG + "str":
+                raise ParameterError(f"line {line}: a key must be text; write `parameter: value`")
+            if key.value in first_lines:
+                raise ParameterError(
+                    f"line {line}: {key.value} is given a second time, first in line "
+                    f"{first_lines[key.value]}; remove one of the two"
+                )
+            first_lines[key.value] = line
+            is_number = value.tag in (_TAG + "int", _TAG + "float")
+            if is_number and not _DECIMAL.fullmatch(value.value):
+                raise ParameterError(
+                    f"line {line}: {key.value}: {value.value[:40]} is no plain number; write "
+                    "decimal digits that do not begin with 0"
+                )
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_constructor(_TAG + "timestamp", lambda _, node: _Date(node.value))
+
+
+def find_parameter_file(file: AnyPath) -> Path:
+    """The file of that name in `notebooks/params/`, or else the path, see `from_repository`."""
+    named = PARAMETER_FILES / file
+    return named if named.is_file() else from_repository(file)
+
+
+def read_parameter_file(file: AnyPath) -> dict[str, Any]:
+    """Reads a parameter file, or the experiment that a run's `config.yaml` records.
+
+    The file is YAML, lines of the form `parameter: value`; see `find_parameter_file`. Of what it
+    says none is null, a date, NaN or infinite.
+
+    Raises:
+        ParameterError: the file is missing or unreadable, or says something that it may not mean.
+    """
+    path = find_parameter_file(file)
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ParameterError("it is no file")
+        parameters = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
+        if isinstance(parameters, dict) and parameters.keys() >= {"training", "experiment"}:
+            parameters = parameters["experiment"]  # of a run's config.yaml
+        _check(parameters)
+        return parameters
+    except FileNotFoundError:
+        there = ", ".join(sorted(path.name for path in PARAMETER_FILES.glob("*.yaml")))
+        problem = f"there is no parameter file {path}; {PARAMETER_FILES} has {there}"
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = f"{path} is no UTF-8 text; save it as UTF-8"
+    except RecursionError:
+        problem = f"{path} is nested too deeply; write `parameter: value`"
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        cure = "; write spaces in place of tabs" if r"'\t'" in str(error.problem) else ""
+        problem = f"{path}, line {line}: not valid YAML, {error.problem}{cure}"
+    except yaml.YAMLError as error:
+        problem = f"{path}, not valid YAML: {error}"
+    except ParameterError as error:
+        problem = f"{path}, {error}"
+    raise ParameterError(problem)
+
+
+def _check(parameters: object) -> None:
+    if not isinstance(parameters, dict) or not parameters:
+        what = "it is empty" if not parameters else "it holds no parameters"
+        raise ParameterError(f"{what}; write lines of the form `parameter: value`")
+    for name, value in parameters.items():
+        if value is None:
+            raise ParameterError(f"{name}: null is no value; give one or leave the line out")
+        if isinstance(value, _Date):
+            raise ParameterError(f"{name}: {value} is a date to YAML; write it in quotes")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ParameterError(f"{name}: {value} is no finite number; write one such as 0.5")
