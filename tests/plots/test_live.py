@@ -9,7 +9,7 @@ from PIL import Image
 
 from tripletlib.datasets.digits import LabelledImages
 from tripletlib.models import MnistNet
-from tripletlib.plots import EmbeddingFilm, LiveCurves, live, to_plane
+from tripletlib.plots import EmbeddingFilm, LiveCurves, to_plane, training
 from tripletlib.plots.style import TEN_COLOURS
 from tripletlib.training.fit import EpochReport
 from tripletlib.training.history import History
@@ -63,7 +63,7 @@ def closed(monkeypatch):
         seen.append((ax.axis(), ax.get_xlabel(), ax.get_ylabel()))
         close(figure)
 
-    monkeypatch.setattr(live.plt, "close", note_and_close)
+    monkeypatch.setattr(training.plt, "close", note_and_close)
     return seen
 
 
@@ -176,7 +176,7 @@ def curves(steps):
 @pytest.mark.parametrize(("somebody_watches", "pictures"), [(True, 2), (False, 0)])
 def test_live_curves_are_drawn_only_where_somebody_watches(monkeypatch, somebody_watches, pictures):
     screen = Screen()
-    monkeypatch.setattr(live, "in_live_notebook", lambda: somebody_watches)
+    monkeypatch.setattr(training, "in_live_notebook", lambda: somebody_watches)
     monkeypatch.setattr("IPython.display.display", screen.display)
     callback = LiveCurves(margin=0.5)
     for steps in (3, 20, 120):  # of three steps there is no curve yet

@@ -1,6 +1,5 @@
 """Every static figure, and the live pictures of a training."""
 
-from tripletlib.plots.live import EmbeddingFilm, LiveCurves, to_plane
 from tripletlib.plots.people import (
     Ranking,
     draw_batch,
@@ -46,7 +45,14 @@ from tripletlib.plots.style import (
     show_picture,
     use_notebook_style,
 )
-from tripletlib.plots.training import draw_embedding, draw_histories, draw_history
+from tripletlib.plots.training import (
+    EmbeddingFilm,
+    LiveCurves,
+    draw_embedding,
+    draw_histories,
+    draw_history,
+    to_plane,
+)
 
 __all__ = [
     "BLACK", "BLUE", "DARK_ORANGE", "GREEN", "GREY", "ORANGE", "PICTURE_DPI",
