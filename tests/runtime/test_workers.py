@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from tripletlib.runtime import one_thread, single_threaded_workers, workers
+from tripletlib.runtime import hardware, one_thread, single_threaded_workers
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def two_threads(set_threads):
 
 def blas_threads():
     """Of the libraries that were there at the first call; NumPy's is one of them."""
-    return [one["num_threads"] for one in workers._libraries().select(user_api="blas").info()]
+    return [one["num_threads"] for one in hardware._libraries().select(user_api="blas").info()]
 
 
 def assert_two_threads():

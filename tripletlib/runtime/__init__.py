@@ -12,7 +12,9 @@ from tripletlib.runtime.hardware import (
     choose_precision,
     describe_machine,
     keep_freed_memory,
+    one_thread,
     return_freed_memory,
+    single_threaded_workers,
 )
 from tripletlib.runtime.headlines import HEADLINES, show_headlines
 from tripletlib.runtime.launching import (
@@ -36,7 +38,6 @@ from tripletlib.runtime.paths import (
 from tripletlib.runtime.processes import Processes, is_first_on_machine
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
 from tripletlib.runtime.stopping import StopRequest
-from tripletlib.runtime.workers import one_thread, single_threaded_workers
 
 __all__ = [
     "HEADLINES",
