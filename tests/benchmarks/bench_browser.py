@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # toy_retrieval lies beside 
 from page_messages import choose
 from toy_retrieval import make_retrieval
 
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime import runs_root
 from tripletlib.widgets import QueryBrowser
 
 SIZES = {"people": 750, "queries": 3_368, "gallery": 15_913, "dim": 128, "spread": 0.9}

@@ -28,7 +28,7 @@ import numpy as np
 from torchreid_files import load
 
 from tripletlib.evaluation import evaluate
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime import runs_root
 
 Q, G, IDENTITIES, CAMERAS, DISTRACTORS = 3_368, 15_913, 750, 6, 2_798
 MAX_RANK, TOLERANCE = 50, 1e-5

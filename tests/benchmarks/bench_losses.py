@@ -26,7 +26,7 @@ from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
 from tripletlib.losses import batch_hard
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime import runs_root
 
 D, K, MARGIN = 128, 4, 0.5
 SPEED_TARGETS: dict[int, float | None] = {

@@ -20,7 +20,7 @@ from lab_driver import CHROMIUM_ARGUMENTS, LabPage, find_chromium, lab_server, p
 from playwright.sync_api import Page, sync_playwright
 from small_cells import PLAYGROUND, write_cells
 
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime import runs_root
 
 CLICKS = 20
 CLICK, CLICK_RERANKED, DRAG = 100, 150, 16  # milliseconds we want the median to stay below

@@ -25,7 +25,7 @@ from torchreid_files import load
 
 from tripletlib.reranking import NeighbourIndex, k_reciprocal
 from tripletlib.reranking.neighbours import find_neighbours
-from tripletlib.runtime.paths import runs_root
+from tripletlib.runtime import runs_root
 
 GALLERY = 15_913
 SPEED_TARGET, MEMORY_TARGET = 20.0, 1 / 8

@@ -22,8 +22,8 @@ from torch import nn
 
 from tripletlib.embedding import embed
 from tripletlib.models import LuNet
+from tripletlib.runtime import runs_root
 from tripletlib.runtime.hardware import choose_device, choose_layout, choose_precision
-from tripletlib.runtime.paths import runs_root
 from tripletlib.training.fit import EpochReport, fit
 from tripletlib.training.settings import TrainingSettings
 

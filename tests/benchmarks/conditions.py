@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.runtime import REPOSITORY
 
 HERE = Path(__file__).parent
 RESULTS = REPOSITORY / "notebooks" / "results"

@@ -21,7 +21,7 @@ from drawn_embeddings import QUERIES, D, draw_tables
 
 from tripletlib.evaluation import evaluate, evaluate_embeddings
 from tripletlib.reranking import NeighbourIndex
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.runtime import REPOSITORY
 
 TABLE = REPOSITORY / "notebooks" / "results" / "reranking_scale.csv"
 GALLERIES = (16_632, 46_632, 96_632, 515_913)  # with 3,368 queries: 20, 50, 100, 519 thousand

@@ -18,7 +18,7 @@ from lab_driver import (
 from playwright.sync_api import sync_playwright
 from small_cells import write_cells
 
-from tripletlib.runtime.paths import REPOSITORY
+from tripletlib.runtime import REPOSITORY
 
 VIEWPORT = {"width": 1400, "height": 1000}
 ABSENT = (

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tripletlib.runtime.paths import REPOSITORY, runs_root
+from tripletlib.runtime import REPOSITORY, runs_root
 
 CHROMIUM_ARGUMENTS = [
     "--headless",

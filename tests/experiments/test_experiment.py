@@ -18,10 +18,9 @@ from tripletlib.datasets.decoding import UnreadableImageError
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import evaluate_embeddings
 from tripletlib.experiments import Experiment, experiment, open_retrieval
-from tripletlib.runtime import ParameterError
+from tripletlib.runtime import REPOSITORY, ParameterError
 from tripletlib.runtime import processes as distributed
 from tripletlib.runtime.launching import ProcessesFailed
-from tripletlib.runtime.paths import REPOSITORY
 from tripletlib.training.history import History
 from tripletlib.training.run_folder import CheckpointError, checkpoint_file, checkpoint_steps
 

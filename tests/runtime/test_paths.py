@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tripletlib.runtime import paths
-from tripletlib.runtime.paths import REPOSITORY, data_root, run_folder, runs_root
+from tripletlib.runtime import REPOSITORY, data_root, files, run_folder, runs_root
 
 # The file alone: its room's door would import PyTorch, for seconds.
 PRINT_PATHS = """
@@ -21,7 +20,7 @@ print(paths["data_root"](), paths["runs_root"](), paths["run_folder"]("a"), sep=
 def paths_seen_from(folder: Path, **variables: str) -> list[Path]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRIPLETLIB_")}
     output = subprocess.run(
-        [sys.executable, "-c", PRINT_PATHS, paths.__file__],
+        [sys.executable, "-c", PRINT_PATHS, files.__file__],
         cwd=folder,
         env=inherited | variables,
         check=True,

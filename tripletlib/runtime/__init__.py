@@ -1,10 +1,18 @@
 """What everything else stands on: paths, progress, device and precision, the group of processes."""
 
 from tripletlib.runtime.files import (
+    REPOSITORY,
+    AnyPath,
+    OneLineError,
+    ParameterError,
     atomic_write,
+    data_root,
     exclusive_lock,
     explained_writing,
+    from_repository,
     renew_folder,
+    run_folder,
+    runs_root,
 )
 from tripletlib.runtime.hardware import (
     choose_device,
@@ -25,16 +33,6 @@ from tripletlib.runtime.launching import (
     process_group,
 )
 from tripletlib.runtime.optional import optional_package
-from tripletlib.runtime.paths import (
-    REPOSITORY,
-    AnyPath,
-    OneLineError,
-    ParameterError,
-    data_root,
-    from_repository,
-    run_folder,
-    runs_root,
-)
 from tripletlib.runtime.processes import Processes, is_first_on_machine
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
 from tripletlib.runtime.stopping import StopRequest
