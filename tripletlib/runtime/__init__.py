@@ -27,15 +27,15 @@ from tripletlib.runtime.hardware import (
 from tripletlib.runtime.headlines import HEADLINES, show_headlines
 from tripletlib.runtime.launching import (
     ProcessesFailed,
+    StopRequest,
     current_processes,
     end_at_once,
     launch,
     process_group,
 )
 from tripletlib.runtime.optional import optional_package
-from tripletlib.runtime.processes import Processes, is_first_on_machine
+from tripletlib.runtime.processes import Processes
 from tripletlib.runtime.progress import Progress, in_live_notebook, progress_bar, resolve_progress
-from tripletlib.runtime.stopping import StopRequest
 
 __all__ = [
     "HEADLINES",
@@ -59,7 +59,6 @@ __all__ = [
     "explained_writing",
     "from_repository",
     "in_live_notebook",
-    "is_first_on_machine",
     "keep_freed_memory",
     "launch",
     "one_thread",

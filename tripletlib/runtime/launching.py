@@ -1,4 +1,4 @@
-"""Starts the processes of a training, joins them to a group, and ends them well."""
+"""Starts the processes of a training, joins them to a group, stops them and ends them well."""
 
 import logging
 import os
@@ -7,13 +7,14 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,6 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 
 from tripletlib.runtime.files import atomic_write
 from tripletlib.runtime.processes import Processes, portable
-from tripletlib.runtime.stopping import StopRequest, stop_with_parent
 
 _LOOK_AGAIN = 0.05  # seconds
 _GRACE = 30.0  # seconds for the others to end by themselves once one has failed
@@ -105,13 +105,11 @@ def launch(action: Callable[[], object], processes: int) -> None:
     """
     with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
         context = spawn(_work, (action, processes, Path(folder)), processes, join=False)
-        told = False
+        untold = list(context.processes)
         try:
             while not context.join(_LOOK_AGAIN, _GRACE):
-                if stop.requested and not told:
-                    told = True
-                    for child in context.processes:
-                        child.terminate()
+                while stop.requested and untold:
+                    untold.pop().terminate()
         except ProcessException:
             for rank, child in enumerate(context.processes):
                 if child.exitcode not in (0, 1, -signal.SIGTERM):
@@ -159,3 +157,40 @@ def end_at_once(status: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
+
+
+class StopRequest(ExitStack):
+    """While it is open, Ctrl-C and SIGTERM ask the training to stop instead of ending the process.
+
+    An interrupt inside an optimiser's step would leave some weights moved and others not. A second
+    Ctrl-C raises KeyboardInterrupt at once; SIGTERM, which batch systems and torchrun may send
+    twice, never does. Only in a process's main thread has it an effect.
+
+    Attributes:
+        requested: whether somebody asked.
+    """
+
+    requested = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self.callback(signal.signal, name, signal.signal(name, self._ask))
+        return self
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when its parent dies, so that it does not work on unwatched."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:  # an orphan gets another parent
+            time.sleep(_LOOK_AGAIN)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +36,11 @@ class Processes:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
+    @property
+    def is_first_on_machine(self) -> bool:
+        """Whether this process is its machine's first or alone, also before it joins a group."""
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+
     def share(self, rows: int) -> slice:
         """This process's part of `rows` rows; all parts together are all rows, in order."""
         return slice(rows * self.rank // self.count, rows * (self.rank + 1) // self.count)
@@ -47,7 +51,7 @@ class Processes:
             return model
         # Other layers over the same tensors, so that the caller's keep their names and their
         # batch-normalisation waits for nobody when they are evaluated between two steps.
-        tensors = chain(model.parameters(), model.buffers())
+        tensors = [*model.parameters(), *model.buffers()]
         layers = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).train()
         if next(model.parameters()).is_cuda:
             layers = nn.SyncBatchNorm.convert_sync_batchnorm(layers)
@@ -91,13 +95,11 @@ class Processes:
         What the first draws, decodes or downloads, the others find. An error is raised in all.
         """
         values: list[T] = []
-
-        def act(my_turn: bool) -> None:
-            if my_turn and not values:
-                values.append(action())
-
-        for my_turn in (self.is_first, is_first_on_machine(), True):
-            self.from_all(partial(act, my_turn))
+        turns: list[Callable[[], None]] = [lambda: None] * 3
+        own = 0 if self.is_first else 1 if self.is_first_on_machine else 2
+        turns[own] = lambda: values.append(action())
+        for turn in turns:
+            self.from_all(turn)
         return values[0]
 
     def note_begun(self, run_folder: AnyPath) -> None:
@@ -109,11 +111,6 @@ class Processes:
         """Whether processes that died since, of the same torchrun, had begun the run."""
         store, key = self.store, str(run_folder)
         return store is not None and store.check([key]) and store.get(key) != self.session.encode()
-
-
-def is_first_on_machine() -> bool:
-    """Whether this process is the machine's first or alone, also where no group was joined yet."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def portable(error: BaseException) -> BaseException:
