@@ -3,9 +3,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
-# Four processes share the files of tests: two cores stay busy while a test waits for a browser or
+# Three processes share the files of tests: two cores stay busy while a test waits for a browser or
 # for a new process. `make test PARALLEL=` runs one file after the other.
-PARALLEL ?= --numprocesses 4 --dist loadfile
+PARALLEL ?= --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run sweep check test bench lab notebooks course slides site constraints hashes clean
@@ -40,16 +40,18 @@ check: $(READY) ## lint, types and the fast tests, in about a minute
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
 # What takes longest begins first, or one process would still work on it when the others are done.
+# Types are checked beside the tests; what is wrong with them is said at once, and again at the end.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/mypy & types=$$!; runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	runs=$$(mktemp -d) || exit; $(BIN)/mypy & types=$$!; \
+	trap 'kill $$types 2>/dev/null; rm -rf "$$runs"' EXIT; trap 'exit 130' INT TERM; \
 	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --tb short \
 		--nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3 --ignore notebooks/exercises \
-		notebooks tests/course tests/browser tests tripletlib \
-	&& { wait $$types || { echo "error: mypy failed, see above" >&2; exit 1; }; }
+		notebooks tests/course tests/browser tests tripletlib; \
+	status=$$?; wait $$types || { echo "error: mypy failed, see above" >&2; status=1; }; exit $$status
 
 bench: $(READY) ## measure the kernels against their peers
 	$(BIN)/python tests/benchmarks/conditions.py $(if $(RANK_CYLIB),--cython "$$RANK_CYLIB")

@@ -1,6 +1,8 @@
 """The losses against a naive triple loop and against pytorch-metric-learning."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import oracles
 import pytest
@@ -235,6 +237,23 @@ def test_batches_beyond_one_block(size: int) -> None:
     ours = loss_of("batch_hard", labels)
     assert_close(ours(embeddings), theirs(embeddings), rtol=1e-4, atol=1e-5)
     assert_close(gradient(ours, embeddings), gradient(theirs, embeddings), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "threads"), [(32, 2), (33, 1)])
+def test_only_many_blocks_are_mined_in_one_thread(
+    size: int, threads: int, set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, product = set(), torch.mm
+
+    def look(*args: Any, **options: Any) -> Tensor:
+        seen.add(torch.get_num_threads())
+        return product(*args, **options)
+
+    set_threads(2)
+    monkeypatch.setattr(torch, "mm", look)
+    mine_hardest(draw(size, 2), torch.arange(size) // 2, block=8)
+    assert seen == {threads}
+    assert torch.get_num_threads() == 2
 
 
 def test_an_image_is_never_its_own_positive() -> None:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, FloatingPointError, runtime.ProcessesFailed) as error:
         message, status = str(error) or "stopped", 1
     # Other processes mostly have the same message; but a file may be missing on one machine only.
-    if message and runtime.current_processes().is_first_on_machine:
+    if message and runtime.Processes.is_first_on_machine():
         print(message, file=sys.stderr)
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process
         runtime.end_at_once(status)

@@ -67,7 +67,8 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
 def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
     """Distances of rows of `x` to those of `y` from the difference itself: `[...]` of `[..., D]`.
 
-    The metrics are those of `pairwise_distances`; full precision, whose squares the type can hold.
+    The metrics are those of `pairwise_distances`. Both are in full precision, and the type can hold
+    the squares of their differences.
     """
     # No matrix product here, so autocast has nothing to lower and need not be switched off.
     if metric == "cosine":

@@ -27,7 +27,8 @@ def mine_hardest(
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Above 2 x `block` images about 2 x `block` x B numbers are held, below there is one table of
-    B x B. Other arguments are those of `losses.batch_hard`.
+    B x B. Above 4 x `block` a CPU computes in one thread. Other arguments are those of
+    `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -45,8 +46,8 @@ def mine_hardest(
     if len(points) <= 2 * block:  # a batch of the usual size: nothing to divide
         positive, negative, size = _hardest_in_one_table(points, offsets, labels)
     else:
-        # Threads share few blocks well. With many, one that another process slows holds up all.
-        many = len(points) > 4 * block
+        # Two threads are no quicker with many blocks, and wait where another process slows one.
+        many = points.device.type == "cpu" and len(points) > 4 * block
         with one_thread() if many else nullcontext():
             positive, negative, size = _hardest_in_blocks(points, offsets, labels, block)
     anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']

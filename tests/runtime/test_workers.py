@@ -1,4 +1,4 @@
-"""Each worker computes with one thread, and afterwards everything has its threads again."""
+"""Work in one thread, or in workers of one each; afterwards everything has its threads again."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -65,7 +65,7 @@ def test_neighbours_are_searched_once(state, monkeypatch):
     for change in ({"k1": 7}, {"k2": 2}, {"lambda_value": 0.9}, {"rerank": False}):
         state.change(**change)
     state.look_up(Picture("gallery", 4))
-    assert len(state.gains)
+    assert len(state.gains) == len(state.retrieval.query)
     assert len(searches) == 1
 
 

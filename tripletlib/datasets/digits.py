@@ -11,10 +11,15 @@ from tripletlib.runtime import data_root
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images in memory with the identity of each."""
+    """Images in memory with the identity of each.
 
-    images: np.ndarray  # uint8 [N, C, H, W], intensities 0 to 255
-    labels: np.ndarray  # int64 [N]
+    Attributes:
+        images: uint8 `[N, C, H, W]`, intensities 0 to 255.
+        labels: int64 `[N]`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)

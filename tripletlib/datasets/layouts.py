@@ -1,4 +1,4 @@
-"""The layouts of folders that are read: Market-1501's, people in folders of their own, no labels.
+"""The layouts of folders that are read: Market-1501's, own people, unlabelled pictures.
 
 Each becomes lists of files with pids and camids; what does not belong there is refused by name.
 """

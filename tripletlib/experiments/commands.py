@@ -37,7 +37,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
     experiment = Experiment.from_file(options.params)
     with process_group():
         experiment.run(options.embed)
-    return score([options.params]) if options.score else 0
+        if options.score:
+            _score(experiment)
+    return 0
 
 
 def score(arguments: Sequence[str] | None = None) -> int:
@@ -58,17 +60,27 @@ def score(arguments: Sequence[str] | None = None) -> int:
     if options.checkpoint_step is not None:
         experiment = experiment.replace(checkpoint_step=options.checkpoint_step)
     reranking = options.k1, options.k2, options.lambda_value
-    with process_group() as processes:
-        progress: Progress = "auto" if processes.is_first else "off"
-        scores = []
-        for score in score_run(experiment, options.tta, reranking, progress):
-            if processes.is_first:
-                print(score, flush=True)
-            scores.append(score)
-        file = processes.from_first(lambda: write_scores(scores, experiment.folder))
-        if processes.is_first:
-            print(file)
+    with process_group():
+        _score(experiment, options.tta, reranking)
     return 0
+
+
+def _score(
+    experiment: Experiment,
+    augmentations: Sequence[TestTimeAugmentation] = (),
+    reranking: tuple[int, int, float] = RERANKING,
+) -> None:
+    """Prints and writes the scores; of several processes the first one does."""
+    processes = current_processes()
+    progress: Progress = "auto" if processes.is_first else "off"
+    scores = []
+    for score in score_run(experiment, augmentations, reranking, progress):
+        if processes.is_first:
+            print(score, flush=True)
+        scores.append(score)
+    file = processes.from_first(lambda: write_scores(scores, experiment.folder))
+    if processes.is_first:
+        print(file)
 
 
 def ship(arguments: Sequence[str] | None = None) -> int:

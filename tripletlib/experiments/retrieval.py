@@ -41,24 +41,40 @@ _DESCRIPTION = "lunet"  # safetensors keeps text beside the tensors: ours is JSO
 class Retrieval:
     """A network's view of a data set, ready to be ranked.
 
+    Attributes:
+        name: what is shown, for titles: data and network.
+        query: Q embedded pictures to look up.
+        gallery: G embedded pictures to find them in.
+        query_images: uint8 `[Q, 3, 128, 64]`, to be shown.
+        gallery_images: uint8 `[G, 3, 128, 64]`, to be shown.
+        image_size: `(H, W)` of the pictures that the network takes.
+        embed: embeds further pictures, uint8 `[N, 3, H, W]` to float32 `[N, D]`.
+        embed_randomised: the same by a network of this shape with random weights.
+        query_inputs: uint8 `[Q, 3, H, W]`, as the network takes them.
+        gallery_inputs: uint8 `[G, 3, H, W]`.
+        labelled: whether it is known whom the pictures show; if not, pids and camids mean nothing.
+        drawn: whether all people are drawn ones, whose pictures may be passed on.
+        person: what to call a pid, see `ReidDataset.person`.
+        camera: the same of a camid.
+
     Raises:
         ValueError: the tables are of two networks, or have another number of pictures.
     """
 
-    name: str  # what is shown, for titles: data and network
-    query: EmbeddingTable  # Q embedded pictures to look up
-    gallery: EmbeddingTable  # G embedded pictures to find them in
-    query_images: np.ndarray  # uint8 [Q, 3, 128, 64], to be shown
-    gallery_images: np.ndarray  # uint8 [G, 3, 128, 64], to be shown
-    image_size: tuple[int, int]  # (H, W) of the pictures that the network takes
-    embed: Callable[[np.ndarray], np.ndarray]  # pictures, uint8 [N, 3, H, W], to float32 [N, D]
-    embed_randomised: Callable[[np.ndarray], np.ndarray]  # the same network, random weights
-    query_inputs: np.ndarray  # uint8 [Q, 3, H, W], as the network takes them
-    gallery_inputs: np.ndarray  # uint8 [G, 3, H, W]
-    labelled: bool = True  # is it known whom they show? if not, pids and camids mean nothing
-    drawn: bool = False  # are all people drawn ones, whose pictures may be passed on?
-    person: Callable[[int], str] = str  # what to call a pid, see `ReidDataset.person`
-    camera: Callable[[int], str] = str  # the same of a camid
+    name: str
+    query: EmbeddingTable
+    gallery: EmbeddingTable
+    query_images: np.ndarray
+    gallery_images: np.ndarray
+    image_size: tuple[int, int]
+    embed: Callable[[np.ndarray], np.ndarray]
+    embed_randomised: Callable[[np.ndarray], np.ndarray]
+    query_inputs: np.ndarray
+    gallery_inputs: np.ndarray
+    labelled: bool = True
+    drawn: bool = False
+    person: Callable[[int], str] = str
+    camera: Callable[[int], str] = str
 
     def __post_init__(self) -> None:
         self.query.check_same_network(self.gallery)

@@ -11,7 +11,6 @@ images, not with its square.
 
 import warnings
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ from tripletlib.reranking.neighbours import Neighbours, find_neighbours, with_ex
 
 RERANKING = K1, K2, LAMBDA = 20, 6, 0.3  # of Zhong et al.
 Embeddings = np.ndarray | Tensor
-Kind = Literal["query", "gallery"]
 _BLOCK_ENTRIES = 2**20  # re-ranked distances computed at once
 _BLOCK_ROWS = 8  # but never fewer queries: each block reads all points from memory once
 _FAR_OUT = 300  # times the median: original distances between the others lose their digits
@@ -121,14 +119,17 @@ class NeighbourIndex:
         self._warn_of_one_far_out()
 
     def rerank(
-        self, image: int, k1: int, k2: int, lambda_value: float, kind: Kind = "query"
+        self, image: int, k1: int, k2: int, lambda_value: float, kind: str = "query"
     ) -> np.ndarray:
         """A query's row of `k_reciprocal`, or a gallery image's, looked up like one: float32 `[G]`.
 
         A gallery image's own place is at infinity: nobody looks for the image at hand. A ValueError
-        if there is no such image.
+        if `kind` is neither `"query"` nor `"gallery"`, or there is no such image.
         """
-        first, size = {"query": (0, self.queries), "gallery": (self.queries, self.gallery)}[kind]
+        parts = {"query": (0, self.queries), "gallery": (self.queries, self.gallery)}
+        if kind not in parts:
+            raise ValueError(f"kind must be one of {', '.join(parts)}, got {kind!r}")
+        first, size = parts[kind]
         if not 0 <= image < size:
             raise ValueError(f"{kind} must be in 0 ... {size - 1}, got {image}")
         row = self._row(self._neighbours, first + image, k1, k2, lambda_value)

@@ -1,4 +1,4 @@
-"""What everything else stands on: paths, progress, device and precision, the group of processes."""
+"""What everything else stands on: paths, progress, device, precision and threads, processes."""
 
 from tripletlib.runtime.files import (
     REPOSITORY,

@@ -95,14 +95,14 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
     Blocks dealt out one by one keep every core busy, also where another process slows one of them.
     NumPy's and PyTorch's own threads each wait for the slowest, and spin on each other's cores. For
     a GPU, which works on one block at a time, it is Python's own `map`. A block's error is raised
-    where its result is read. A block must not ask for workers itself, and another thread that does
-    waits for its turn.
+    where its result is read. A block must not ask for workers itself, nor for `one_thread`, as
+    mining does; another thread that asks waits for its turn.
     """
     if device.type != "cpu":
         yield map
         return
-    threads = torch.get_num_threads()
     with _turn, _libraries().limit(limits=1, user_api="blas"):
+        threads = torch.get_num_threads()
         try:
             yield _workers(threads).map
         finally:
@@ -111,14 +111,15 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Lets PyTorch's operations on a CPU compute in the calling thread alone.
+    """Lets PyTorch's operations on a CPU compute in the calling thread alone; not to be nested.
 
-    Of two threads one waits for the other, for long where another process has that one's core.
+    Of two threads one waits for the other, for long where another process has that one's core. A
+    thread that uses PyTorch for the first time meanwhile stays with one.
     """
     with _turn:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         try:
+            torch.set_num_threads(1)
             yield
         finally:
             torch.set_num_threads(threads)

@@ -36,8 +36,8 @@ class Processes:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
-    @property
-    def is_first_on_machine(self) -> bool:
+    @staticmethod
+    def is_first_on_machine() -> bool:
         """Whether this process is its machine's first or alone, also before it joins a group."""
         return os.environ.get("LOCAL_RANK", "0") == "0"
 
@@ -96,7 +96,7 @@ class Processes:
         """
         values: list[T] = []
         turns: list[Callable[[], None]] = [lambda: None] * 3
-        own = 0 if self.is_first else 1 if self.is_first_on_machine else 2
+        own = 0 if self.is_first else 1 if self.is_first_on_machine() else 2
         turns[own] = lambda: values.append(action())
         for turn in turns:
             self.from_all(turn)

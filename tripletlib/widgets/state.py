@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from tripletlib.datasets import decode_image
-from tripletlib.distances import row_distances
+from tripletlib.distances import full_precision, row_distances
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import (
     Place,
@@ -334,8 +334,8 @@ class BrowserState:
             raise ValueError(
                 f"k1 and k2 go up to {self.k_max} here; open the browser with larger ones to go on"
             )
-        gallery = torch.as_tensor(self.retrieval.gallery.embeddings)  # [G, D]
-        embedding = torch.as_tensor(self.embedding(query))  # [D]
+        sets = self.embedding(query), self.retrieval.gallery.embeddings  # [D] and [G, D]
+        embedding, gallery = full_precision(*map(torch.as_tensor, sets))
         before = self._rank(query, row_distances(embedding, gallery, "euclidean").numpy())
         after = None
         if options.rerank:
