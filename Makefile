@@ -3,9 +3,9 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
-# Three processes share the files of tests: two cores stay busy while a test waits for a browser or
-# for a new process. `make test PARALLEL=` runs one file after the other.
-PARALLEL ?= --numprocesses 3 --dist loadfile
+# Two processes share the files of tests: on two cores three and four took longer, as trainings that
+# take turns on a core slow each other. `make test PARALLEL=` runs one file after the other.
+PARALLEL ?= --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run sweep check test bench lab notebooks course slides site constraints hashes clean

@@ -185,13 +185,13 @@ def test_links_of_a_lessons_edition_lead_somewhere(lesson):
 
 # With these, a lesson on digits runs in seconds; tests/notebooks runs those on people.
 FEW_STEPS = {
-    "01": {"epochs": 1, "steps_per_epoch": 20},
+    "01": {"epochs": 1, "steps_per_epoch": 10},
     "02": {
-        "steps": 20,
-        "batch_norm_steps": 20,
-        "fast_steps": 20,
+        "steps": 10,
+        "batch_norm_steps": 10,
+        "fast_steps": 10,
         "warm_up_steps": 10,
-        "small_steps": 20,
+        "small_steps": 10,
     },
 }
 

@@ -138,7 +138,7 @@ def test_a_sweep_that_is_stopped_saves_what_its_cells_have_learnt(write, tmp_pat
 
 
 def test_a_notebook_is_executed_and_its_headlines_are_the_row(write, tmp_path):
-    few = {"epochs": 1, "steps_per_epoch": 20, "images_per_digit": 2}
+    few = {"epochs": 1, "steps_per_epoch": 10, "images_per_digit": 2}
     file = write("01_grid.yaml", run_name="grid", loss=["lifted"], embedding_dim=8, **few)
     assert main([file]) == 0
     (row,) = pd.read_csv(tmp_path / "runs/grid/sweep.csv").to_dict("records")
