@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import torch
 import torch.distributed as dist
@@ -167,7 +167,7 @@ class StopRequest(ExitStack):
     twice, never does. Only in a process's main thread has it an effect.
 
     Attributes:
-        requested: whether somebody asked.
+        requested: whether somebody asked, this process or another of its group.
     """
 
     requested = False
@@ -177,6 +177,13 @@ class StopRequest(ExitStack):
             for name in (signal.SIGINT, signal.SIGTERM):
                 self.callback(signal.signal, name, signal.signal(name, self._ask))
         return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if self.requested and _current.count > 1:
+            # It ends by itself. The signal of its own watch on the parent may still be on its way:
+            # the others were asked first. It must not cut off the farewell.
+            self.pop_all()
+        return super().__exit__(*error)
 
     def _ask(self, number: int, frame: object) -> None:
         if self.requested and number == signal.SIGINT:
