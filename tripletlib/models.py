@@ -261,7 +261,7 @@ class TriNet(nn.Module):
 
 
 class _Float32Convolution(nn.Conv2d):
-    # In bfloat16, oneDNN's backward pass of a depthwise convolution of stride 2 takes 14 to 24
+    # In bfloat16, oneDNN's backward pass of a depthwise convolution of stride 2 takes 14 to 25
     # times as long as in float32: over a third of a whole training step of MobileNetV2.
     def forward(self, features: Tensor) -> Tensor:
         if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Self
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessException, spawn
+from tqdm import tqdm
 
 from tripletlib.runtime.files import atomic_write
 from tripletlib.runtime.processes import Processes, portable
@@ -50,6 +51,8 @@ def process_group(store: dist.Store | None = None) -> Iterator[Processes]:
         yield _current
         return
     stop_with_parent()
+    # Only one draws bars. A lock between processes would be said to leak, see `end_at_once`.
+    tqdm.set_lock(threading.RLock())
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = store or next(dist.rendezvous("env://"))[0]
     session = agree_on_session(store, rank, count)
@@ -167,7 +170,7 @@ class StopRequest(ExitStack):
     twice, never does. Only in a process's main thread has it an effect.
 
     Attributes:
-        requested: whether somebody asked, this process or another of its group.
+        requested: whether somebody asked.
     """
 
     requested = False
@@ -178,12 +181,12 @@ class StopRequest(ExitStack):
                 self.callback(signal.signal, name, signal.signal(name, self._ask))
         return self
 
-    def __exit__(self, *error: Any) -> bool | None:
-        if self.requested and _current.count > 1:
-            # It ends by itself. The signal of its own watch on the parent may still be on its way:
-            # the others were asked first. It must not cut off the farewell.
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
+        if kind and issubclass(kind, KeyboardInterrupt) and _current.count > 1:
+            # Stopped with its group, which may have been asked first: the signal of this process's
+            # own watch on the parent may still be on its way, and must not cut off the farewell.
             self.pop_all()
-        return super().__exit__(*error)
+        return super().__exit__(kind, *rest)
 
     def _ask(self, number: int, frame: object) -> None:
         if self.requested and number == signal.SIGINT:

@@ -233,7 +233,6 @@ def fit(
                 stopping = processes.any(stop.requested)
                 keeper.step_done(history, stopping)
                 if stopping:
-                    stop.requested = True  # perhaps another process was asked
                     raise TrainingInterrupted(keeper.stopped(step))
     model.eval()
     return history
