@@ -239,20 +239,28 @@ def test_batches_beyond_one_block(size: int) -> None:
     assert_close(gradient(ours, embeddings), gradient(theirs, embeddings), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "threads"), [(32, 2), (33, 1)])
-def test_only_many_blocks_are_mined_in_one_thread(
-    size: int, threads: int, set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [16, 17])
+def test_a_batch_is_mined_and_differentiated_in_one_thread(
+    size: int, set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, product = set(), torch.mm
+    seen = {}
 
-    def look(*args: Any, **options: Any) -> Tensor:
-        seen.add(torch.get_num_threads())
-        return product(*args, **options)
+    def watch(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def look(*args: Any, **options: Any) -> Tensor:
+            seen[name] = torch.get_num_threads()
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, look)
 
     set_threads(2)
-    monkeypatch.setattr(torch, "mm", look)
-    mine_hardest(draw(size, 2), torch.arange(size) // 2, block=8)
-    assert seen == {threads}
+    product = "mm" if size > 16 else "addmm"
+    watch(torch, product)
+    watch(Tensor, "index_add_")
+    monkeypatch.setattr("tripletlib.losses.mine_hardest", partial(mine_hardest, block=8))
+    batch_hard(draw(size, 2).requires_grad_(), torch.arange(size) // 2).loss.backward()
+    assert seen == {product: 1, "index_add_": 1}
     assert torch.get_num_threads() == 2
 
 

@@ -1,10 +1,14 @@
 """Distances between embeddings, with gradients that stay finite where two of them coincide."""
 
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tripletlib.runtime import in_one_thread
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine"]
 
@@ -77,6 +81,81 @@ def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
     if metric == "sqeuclidean":
         return (x - y).square().sum(-1)
     return torch.linalg.vector_norm(x - y, dim=-1)  # PyTorch defines its gradient at 0 as 0
+
+
+def triplet_distances(
+    embeddings: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor, metric: Metric
+) -> tuple[Tensor, Tensor, Tensor]:
+    """d_pos - d_neg of triplets, and both distances without a gradient, as `row_distances`: `[M]`.
+
+    The indices are of embeddings `[B, D]`, anchors in ascending order, each once. On a CPU both
+    passes take one thread. The gradient cannot be differentiated once more.
+    """
+    (points,) = full_precision(embeddings)
+    points = unit_rows(points) if metric == "cosine" else points
+    triplets = anchors, positives, negatives
+    offsets, distances, divisors = _to_partners(points.detach(), *triplets, metric)
+    d_pos, d_neg = distances
+    return _Differences.apply(points, *triplets, offsets, distances, divisors), d_pos, d_neg
+
+
+@in_one_thread
+def _to_partners(
+    points: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor, metric: Metric
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Anchors' offsets from their partners `[2, M, D]`, distances and divisors `[2, M]`.
+
+    An offset by its divisor is the gradient of the distance.
+    """
+    kept = _rows(points, anchors)  # [M, D]
+    partners = torch.stack([positives, negatives])  # [2, M]
+    offsets = kept - F.embedding(partners, points)  # as fast as indexing can be
+    if metric == "euclidean":
+        distances = torch.linalg.vector_norm(offsets, dim=-1)
+        return offsets, distances, distances.masked_fill(distances == 0, torch.inf)
+    distances = offsets.square().sum(-1)
+    if metric == "sqeuclidean":
+        return offsets, distances, torch.full_like(distances, 0.5)
+    no_angle = is_zero(kept) | is_zero(points)[partners]
+    divisors = torch.ones_like(distances).masked_fill(no_angle, torch.inf)
+    return offsets, (distances / 2).masked_fill(no_angle, 1), divisors
+
+
+def _rows(points: Tensor, anchors: Tensor) -> Tensor:
+    # Nearly every batch keeps all its anchors: picking them out would only cost time.
+    return points if len(anchors) == len(points) else points.index_select(0, anchors)
+
+
+class _Differences(torch.autograd.Function):
+    # PyTorch would share each operation of its own backward pass between threads.
+    @staticmethod
+    def forward(
+        ctx: Any,
+        points: Tensor,
+        anchors: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        offsets: Tensor,
+        distances: Tensor,
+        divisors: Tensor,
+    ) -> Tensor:
+        ctx.images = len(points)
+        ctx.save_for_backward(anchors, positives, negatives, offsets, divisors)
+        return distances[0] - distances[1]
+
+    @staticmethod
+    @once_differentiable
+    @in_one_thread
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+        anchors, positives, negatives, offsets, divisors = ctx.saved_tensors
+        to_anchors, from_negatives = (slopes / divisors)[..., None] * offsets  # [M, D] each
+        gradient = to_anchors - from_negatives
+        if len(anchors) < ctx.images:
+            others = gradient.new_zeros(ctx.images, gradient.shape[1])
+            gradient = others.index_add_(0, anchors, gradient)
+        gradient.index_add_(0, negatives, from_negatives)
+        gradient.index_add_(0, positives, to_anchors, alpha=-1)
+        return gradient, *[None] * 6
 
 
 def unit_rows(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tripletlib.distances import Metric, full_precision, pairwise_distances, row_distances
+from tripletlib.distances import Metric, pairwise_distances, triplet_distances
 from tripletlib.mining import Labels, as_tensor, mine_hardest
 
 Margin = float | Literal["soft"]
@@ -87,20 +87,15 @@ def batch_hard(
     anchors, positives, negatives = mine_hardest(embeddings, labels, metric)  # [B'] each
     if not len(anchors):
         raise _no_valid_triplet(labels)
-    # Nearly every batch keeps all its anchors: picking them out would only cost a gather each way.
-    all_kept = len(anchors) == len(embeddings)
-    kept = embeddings if all_kept else embeddings.index_select(0, anchors)  # [B', D]
-    # Looked up as in an embedding layer, whose backward pass costs less than that of indexing.
-    partners = F.embedding(torch.stack([positives, negatives]), embeddings)  # [2, B', D]
-    kept, partners = full_precision(kept, partners)
-    d_pos, d_neg = row_distances(kept, partners, metric)  # [B'] each
-    losses, active = triplet_losses(d_pos - d_neg, margin)
+    triplets = anchors, positives, negatives
+    differences, d_pos, d_neg = triplet_distances(embeddings, *triplets, metric)  # [B'] each
+    losses, active = triplet_losses(differences, margin)
     loss = _mean(losses, average)
     return TripletResult(
-        loss=loss if all_kept else _unless_broken(loss, embeddings),
+        loss=loss if len(anchors) == len(embeddings) else _unless_broken(loss, embeddings),
         active_fraction=active.mean(dtype=torch.float32),
-        positive_distances=d_pos.detach(),
-        negative_distances=d_neg.detach(),
+        positive_distances=d_pos,
+        negative_distances=d_neg,
     )
 
 

@@ -6,7 +6,6 @@ products of matrices, in blocks of anchors, are enough.
 
 import math
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tripletlib.distances import Metric, check_metric, full_precision, is_zero, middle, unit_rows
-from tripletlib.runtime import one_thread
+from tripletlib.runtime import in_one_thread
 
 Labels = Tensor | ArrayLike
 
@@ -27,8 +26,7 @@ def mine_hardest(
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Above 2 x `block` images about 2 x `block` x B numbers are held, below there is one table of
-    B x B. Above 4 x `block` a CPU computes in one thread. Other arguments are those of
-    `losses.batch_hard`.
+    B x B. A CPU computes in one thread. Other arguments are those of `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -41,31 +39,30 @@ def mine_hardest(
         >>> mine_hardest(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1]))
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
-    points, offsets = _points_and_offsets(embeddings, metric)
     labels = as_tensor(labels, embeddings.device)
-    if len(points) <= 2 * block:  # a batch of the usual size: nothing to divide
-        positive, negative, size = _hardest_in_one_table(points, offsets, labels)
-    else:
-        # Two threads are no quicker with many blocks, and wait where another process slows one.
-        many = points.device.type == "cpu" and len(points) > 4 * block
-        with one_thread() if many else nullcontext():
-            positive, negative, size = _hardest_in_blocks(points, offsets, labels, block)
-    anchors = ((size > 1) & (size < len(points))).nonzero().squeeze(1)  # [B']
-    if len(anchors) == len(points):
-        return anchors, positive, negative
+    positive, negative, size = _hardest(embeddings, labels, metric, block)
+    fewest, most = map(int, size.aminmax())
+    if fewest > 1 and most < len(size):  # as nearly always, and quicker than to look for them
+        return torch.arange(len(size), device=size.device), positive, negative
+    anchors = ((size > 1) & (size < len(size))).nonzero().squeeze(1)  # [B']
     return anchors, positive[anchors], negative[anchors]
 
 
-def _hardest_in_one_table(
-    points: Tensor, offsets: Tensor, labels: Tensor
+@in_one_thread
+def _hardest(
+    embeddings: Tensor, labels: Tensor, metric: Metric, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Farthest positive, nearest negative and number of images of its identity, of all anchors."""
+    points, offsets = _points_and_offsets(embeddings, metric)
+    if len(points) > 2 * block:
+        return _hardest_in_blocks(points, offsets, labels, block)
+    # A batch of the usual size: nothing to divide.
     score = points.new_empty(len(points), len(points))
     # Autocast leaves calls with `out` alone, and is slow to switch off.
     torch.addmm(offsets, points, points.T, alpha=-2, out=score)
     same = labels[:, None] == labels
     positive = _farthest_positives(score, same, 0)
-    return positive, _place("argmin", torch.where(same, torch.inf, score)), same.sum(1)
+    return positive, _place("argmin", score.masked_fill_(same, torch.inf)), same.sum(1)
 
 
 def _hardest_in_blocks(

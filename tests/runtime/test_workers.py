@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from tripletlib.runtime import hardware, one_thread, single_threaded_workers
+from tripletlib.runtime import hardware, in_one_thread, single_threaded_workers
 
 
 @pytest.fixture
@@ -47,17 +47,19 @@ def test_a_failed_block_is_told_and_the_threads_are_as_before(two_threads):
     assert_two_threads()
 
 
-@one_thread()
-def fail():
+@in_one_thread
+def fail(embeddings):
     raise ArithmeticError(torch.get_num_threads())
 
 
 def test_one_thread_also_ends_behind_an_error(two_threads):
     with pytest.raises(ArithmeticError, match=r"^1$"):
-        fail()
+        fail(torch.ones(1))
     assert_two_threads()
 
 
-def test_a_gpu_takes_one_block_after_the_other():
+def test_a_gpu_takes_one_block_after_the_other(two_threads):
     with single_threaded_workers(torch.device("cuda")) as spread:
         assert spread is map
+    with pytest.raises(ArithmeticError, match=r"^2$"):
+        fail(torch.ones(1, device="meta"))  # any device but a CPU

@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and values of glibc's <malloc.h>
 _NEVER_TRIM = 2**31 - 1  # bytes; mallopt takes an int
@@ -95,7 +98,7 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
     Blocks dealt out one by one keep every core busy, also where another process slows one of them.
     NumPy's and PyTorch's own threads each wait for the slowest, and spin on each other's cores. For
     a GPU, which works on one block at a time, it is Python's own `map`. A block's error is raised
-    where its result is read. A block must not ask for workers itself, nor for `one_thread`, as
+    where its result is read. A block must not ask for workers itself, nor for `in_one_thread`, as
     mining does; another thread that asks waits for its turn.
     """
     if device.type != "cpu":
@@ -109,17 +112,25 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
             torch.set_num_threads(threads)  # what a thread that is new to PyTorch gets, too
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets PyTorch's operations on a CPU compute in the calling thread alone; not to be nested.
+def in_one_thread(work: Callable[P, T]) -> Callable[P, T]:
+    """A decorator: PyTorch's operations on a CPU compute in the calling thread alone.
 
     Of two threads one waits for the other, for long where another process has that one's core. A
-    thread that uses PyTorch for the first time meanwhile stays with one.
+    thread that uses PyTorch for the first time meanwhile stays with one. The first argument, or the
+    second behind autograd's context, is a tensor: if a GPU's, nothing changes. Not to be nested.
     """
-    with _turn:
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(1)
-            yield
-        finally:
-            torch.set_num_threads(threads)
+
+    @wraps(work)
+    def alone(*args: P.args, **options: P.kwargs) -> T:
+        tensor: Any = args[0] if isinstance(args[0], torch.Tensor) else args[1]
+        if not tensor.is_cpu:
+            return work(*args, **options)
+        with _turn:
+            threads = torch.get_num_threads()
+            try:
+                torch.set_num_threads(1)
+                return work(*args, **options)
+            finally:
+                torch.set_num_threads(threads)
+
+    return alone
