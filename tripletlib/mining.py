@@ -21,12 +21,13 @@ Labels = Tensor | ArrayLike
 
 
 def mine_hardest(
-    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int = 256
+    embeddings: Tensor, labels: Labels, metric: Metric = "euclidean", block: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
     Above 2 x `block` images about 2 x `block` x B numbers are held, below there is one table of
-    B x B. A CPU computes in one thread. Other arguments are those of `losses.batch_hard`.
+    B x B. By default a block has 256 anchors on a CPU, which computes in one thread, and 2,048 on
+    a GPU. Other arguments are those of `losses.batch_hard`.
 
     Returns:
         Indices `[B']` of the anchors that have a positive and a negative, of their hardest
@@ -40,6 +41,7 @@ def mine_hardest(
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
     labels = as_tensor(labels, embeddings.device)
+    block = block or (256 if embeddings.is_cpu else 2048)  # what the caches like, and what GPUs do
     positive, negative, size = _hardest(embeddings, labels, metric, block)
     fewest, most = map(int, size.aminmax())
     if fewest > 1 and most < len(size):  # as nearly always, and quicker than to look for them
