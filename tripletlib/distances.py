@@ -68,28 +68,14 @@ def pairwise_distances(a: Tensor, b: Tensor | None = None, metric: Metric = "euc
     return distances if b is not None else distances.fill_diagonal_(0)
 
 
-def row_distances(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
-    """Distances of rows of `x` to those of `y` from the difference itself: `[...]` of `[..., D]`.
-
-    The metrics are those of `pairwise_distances`. Both are in full precision, and the type can hold
-    the squares of their differences.
-    """
-    # No matrix product here, so autocast has nothing to lower and need not be switched off.
-    if metric == "cosine":
-        x, y = unit_rows(x), unit_rows(y)
-        return ((x - y).square().sum(-1) / 2).masked_fill(is_zero(x) | is_zero(y), 1)
-    if metric == "sqeuclidean":
-        return (x - y).square().sum(-1)
-    return torch.linalg.vector_norm(x - y, dim=-1)  # PyTorch defines its gradient at 0 as 0
-
-
 def triplet_distances(
     embeddings: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor, metric: Metric
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """d_pos - d_neg of triplets, and both distances without a gradient, as `row_distances`: `[M]`.
+    """d_pos - d_neg of triplets, and both distances without a gradient: `[M]` each.
 
-    The indices are of embeddings `[B, D]`, anchors in ascending order, each once. On a CPU both
-    passes take one thread. The gradient cannot be differentiated once more.
+    Distances are those of `pairwise_distances`, from the difference itself: the type must hold its
+    square. The indices are of embeddings `[B, D]`, anchors in ascending order, each once. On a CPU
+    both passes take one thread. The gradient cannot be differentiated once more.
     """
     (points,) = full_precision(embeddings)
     points = unit_rows(points) if metric == "cosine" else points

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from tripletlib.datasets import decode_image
-from tripletlib.distances import full_precision, row_distances
+from tripletlib.distances import full_precision
 from tripletlib.embedding import EmbeddingTable
 from tripletlib.evaluation import (
     Place,
@@ -336,7 +336,8 @@ class BrowserState:
             )
         sets = self.embedding(query), self.retrieval.gallery.embeddings  # [D] and [G, D]
         embedding, gallery = full_precision(*map(torch.as_tensor, sets))
-        before = self._rank(query, row_distances(embedding, gallery, "euclidean").numpy())
+        distances = torch.linalg.vector_norm(gallery - embedding, dim=1)
+        before = self._rank(query, distances.numpy())
         after = None
         if options.rerank:
             after = self._rank(query, self._reranked_distances(query, options))
