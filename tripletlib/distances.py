@@ -75,7 +75,8 @@ def triplet_distances(
 
     Distances are those of `pairwise_distances`, from the difference itself: the type must hold its
     square. The indices are of embeddings `[B, D]`, anchors in ascending order, each once. On a CPU
-    both passes take one thread. The gradient cannot be differentiated once more.
+    both passes take one thread, but for scaling rows to length 1 for the cosine. The gradient
+    cannot be differentiated once more.
     """
     (points,) = full_precision(embeddings)
     points = unit_rows(points) if metric == "cosine" else points
@@ -95,7 +96,7 @@ def _to_partners(
     """
     kept = _rows(points, anchors)  # [M, D]
     partners = torch.stack([positives, negatives])  # [2, M]
-    offsets = kept - F.embedding(partners, points)  # as fast as indexing can be
+    offsets = kept - F.embedding(partners, points)  # faster than points[partners]
     if metric == "euclidean":
         distances = torch.linalg.vector_norm(offsets, dim=-1)
         return offsets, distances, distances.masked_fill(distances == 0, torch.inf)
@@ -131,17 +132,28 @@ class _Differences(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @in_one_thread
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
-        anchors, positives, negatives, offsets, divisors = ctx.saved_tensors
-        to_anchors, from_negatives = (slopes / divisors)[..., None] * offsets  # [M, D] each
-        gradient = to_anchors - from_negatives
-        if len(anchors) < ctx.images:
-            others = gradient.new_zeros(ctx.images, gradient.shape[1])
-            gradient = others.index_add_(0, anchors, gradient)
-        gradient.index_add_(0, negatives, from_negatives)
-        gradient.index_add_(0, positives, to_anchors, alpha=-1)
-        return gradient, *[None] * 6
+        return _slopes_of_points(slopes, ctx.images, *ctx.saved_tensors), *[None] * 6
+
+
+@in_one_thread
+def _slopes_of_points(
+    slopes: Tensor,
+    images: int,
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    offsets: Tensor,
+    divisors: Tensor,
+) -> Tensor:
+    """The gradient of all points, `[images, D]`, from that of the differences, `[M]`."""
+    to_anchors, from_negatives = (slopes / divisors)[..., None] * offsets  # [M, D] each
+    gradient = to_anchors - from_negatives
+    if len(anchors) < images:
+        others = gradient.new_zeros(images, gradient.shape[1])
+        gradient = others.index_add_(0, anchors, gradient)
+    gradient.index_add_(0, negatives, from_negatives)
+    return gradient.index_add_(0, positives, to_anchors, alpha=-1)
 
 
 def unit_rows(x: Tensor) -> Tensor:

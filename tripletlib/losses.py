@@ -68,7 +68,8 @@ def batch_hard(
             (`"nonzero"`; with the soft margin that is all).
 
     Returns:
-        A `TripletResult`. Anchors without a positive are left out of every figure.
+        A `TripletResult`. Anchors without a positive are left out of every figure. The gradient
+        cannot be differentiated once more.
 
     Raises:
         ValueError: no valid triplet in the batch, wrong shapes, a bad margin, metric or average.

@@ -25,7 +25,7 @@ def mine_hardest(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Finds each anchor's farthest positive and nearest negative, in blocks of anchors.
 
-    Above 2 x `block` images about 2 x `block` x B numbers are held, below there is one table of
+    Above 2 x `block` images about 2 x `block` x B numbers are held, below there are two tables of
     B x B. By default a block has 256 anchors on a CPU, which computes in one thread, and 2,048 on
     a GPU. Other arguments are those of `losses.batch_hard`.
 

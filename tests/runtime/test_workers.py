@@ -58,8 +58,11 @@ def test_one_thread_also_ends_behind_an_error(two_threads):
     assert_two_threads()
 
 
-def test_a_gpu_takes_one_block_after_the_other(two_threads):
+def test_a_gpu_takes_one_block_after_the_other():
     with single_threaded_workers(torch.device("cuda")) as spread:
         assert spread is map
+
+
+def test_only_for_a_cpu_is_there_one_thread(two_threads):
     with pytest.raises(ArithmeticError, match=r"^2$"):
         fail(torch.ones(1, device="meta"))  # any device but a CPU

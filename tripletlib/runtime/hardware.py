@@ -116,13 +116,13 @@ def in_one_thread(work: Callable[P, T]) -> Callable[P, T]:
     """A decorator: PyTorch's operations on a CPU compute in the calling thread alone.
 
     Of two threads one waits for the other, for long where another process has that one's core. A
-    thread that uses PyTorch for the first time meanwhile stays with one. The first argument, or the
-    second behind autograd's context, is a tensor: if a GPU's, nothing changes. Not to be nested.
+    thread that uses PyTorch for the first time meanwhile stays with one. The first argument is a
+    tensor: if a GPU's, nothing changes. Not to be nested.
     """
 
     @wraps(work)
     def alone(*args: P.args, **options: P.kwargs) -> T:
-        tensor: Any = args[0] if isinstance(args[0], torch.Tensor) else args[1]
+        tensor: Any = args[0]
         if not tensor.is_cpu:
             return work(*args, **options)
         with _turn:

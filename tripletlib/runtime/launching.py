@@ -182,9 +182,10 @@ class StopRequest(ExitStack):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
-        if kind and issubclass(kind, KeyboardInterrupt) and _current.count > 1:
-            # Stopped with its group, which may have been asked first: the signal of this process's
-            # own watch on the parent may still be on its way, and must not cut off the farewell.
+        stopped = kind and (self.requested or issubclass(kind, KeyboardInterrupt))
+        if stopped and _current.count > 1:
+            # With its group, which may have been asked first: the signal of this process's own
+            # watch on the parent may still be on its way, and must not cut off the farewell.
             self.pop_all()
         return super().__exit__(kind, *rest)
 
