@@ -40,7 +40,7 @@ check: $(READY) ## lint, types and the fast tests, in about a minute
 # Notebooks are tested into a folder of their own, so that a test never touches a user's runs. One
 # thread: on a shared machine, threads that wait for each other's cores made one minute into eight.
 # What takes longest begins first, or one process would still work on it when the others are done.
-# Types are checked beside the tests; what is wrong is said at once, and that something is at the end.
+# Types are checked beside the tests: faults are said at once, and at the end that there are some.
 test: export OMP_NUM_THREADS ?= 1
 test: $(READY) ## lint, types, tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .

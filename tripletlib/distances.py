@@ -94,7 +94,8 @@ def _to_partners(
 
     An offset by its divisor is the gradient of the distance.
     """
-    kept = _rows(points, anchors)  # [M, D]
+    # Nearly every batch keeps all its anchors: picking them out would only cost time.
+    kept = points if len(anchors) == len(points) else points.index_select(0, anchors)  # [M, D]
     partners = torch.stack([positives, negatives])  # [2, M]
     offsets = kept - F.embedding(partners, points)  # faster than points[partners]
     if metric == "euclidean":
@@ -106,11 +107,6 @@ def _to_partners(
     no_angle = is_zero(kept) | is_zero(points)[partners]
     divisors = torch.ones_like(distances).masked_fill(no_angle, torch.inf)
     return offsets, (distances / 2).masked_fill(no_angle, 1), divisors
-
-
-def _rows(points: Tensor, anchors: Tensor) -> Tensor:
-    # Nearly every batch keeps all its anchors: picking them out would only cost time.
-    return points if len(anchors) == len(points) else points.index_select(0, anchors)
 
 
 class _Differences(torch.autograd.Function):

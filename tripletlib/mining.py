@@ -41,7 +41,8 @@ def mine_hardest(
         (tensor([0, 1, 2, 3]), tensor([1, 0, 3, 2]), tensor([2, 2, 1, 1]))
     """
     labels = as_tensor(labels, embeddings.device)
-    block = block or (256 if embeddings.is_cpu else 2048)  # what the caches like, and what GPUs do
+    if block is None:
+        block = 256 if embeddings.is_cpu else 2048  # what fits a processor's cache, and a GPU
     positive, negative, size = _hardest(embeddings, labels, metric, block)
     fewest, most = map(int, size.aminmax())
     if fewest > 1 and most < len(size):  # as nearly always, and quicker than to look for them

@@ -6,6 +6,7 @@ import platform
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from started import started, wait_for
 from torch import nn
 from torch.distributed import HashStore
 
-from tripletlib.runtime import Processes, StopRequest
+from tripletlib.runtime import Processes, StopRequest, launching
 from tripletlib.training import step as trainer
 from tripletlib.training.fit import (
     NonFiniteLossError,
@@ -211,6 +212,34 @@ def test_sigterm_may_come_twice():
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize(
+    ("processes", "asked", "error", "kept"),
+    [
+        (2, False, TrainingInterrupted, True),  # another process was asked
+        (2, True, OSError, True),  # asked, and then the disk is full: it must say so
+        (2, False, OSError, False),
+        (2, True, None, False),
+        (1, True, TrainingInterrupted, False),
+    ],
+)
+def test_a_process_that_stops_with_its_group_is_not_ended_by_a_late_signal(
+    monkeypatch, processes, asked, error, kept
+):
+    monkeypatch.setattr(launching, "_current", Processes(count=processes))
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(OSError, TrainingInterrupted), StopRequest():
+            if asked:
+                signal.raise_signal(signal.SIGTERM)
+            if error is not None:
+                raise error
+        for number, handler in earlier.items():
+            assert (signal.getsignal(number) != handler) is kept
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
 def convolutional_net():
     """Convolutions of several channels: their weights have a memory order.
 
@@ -306,6 +335,7 @@ def test_tensorboard_is_cut_back_to_the_checkpoint(tmp_path):
 # Writes a part of the eighth checkpoint, and waits to be killed.
 HALF_A_CHECKPOINT = """
 import sys, time, torch
+from contextlib import suppress
 from pathlib import Path
 sys.path.append({here!r})
 from test_resume import train

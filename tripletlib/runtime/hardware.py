@@ -98,8 +98,8 @@ def single_threaded_workers(device: torch.device) -> Iterator[Callable[..., Iter
     Blocks dealt out one by one keep every core busy, also where another process slows one of them.
     NumPy's and PyTorch's own threads each wait for the slowest, and spin on each other's cores. For
     a GPU, which works on one block at a time, it is Python's own `map`. A block's error is raised
-    where its result is read. A block must not ask for workers itself, nor for `in_one_thread`, as
-    mining does; another thread that asks waits for its turn.
+    where its result is read. A block must not ask for workers itself, nor be `in_one_thread`, as
+    mining is; another thread that asks waits for its turn.
     """
     if device.type != "cpu":
         yield map
