@@ -48,7 +48,7 @@ def to_unit_interval(images: Tensor | np.ndarray, device: torch.device) -> Tenso
 def embed(
     model: nn.Module,
     images: np.ndarray | Tensor,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     tta: TestTimeAugmentation = "none",
     precision: Literal["auto", "float32", "bfloat16"] = "float32",
     progress: Progress = "off",
@@ -59,7 +59,8 @@ def embed(
         model: network from `[B, C, H, W]` to `[B, D]`, on any device. Its first weight names device
             and type; without any, it gets float32 where the images are.
         images: uint8 `[N, C, H, W]`, array or tensor on any device.
-        batch_size: images in one forward pass.
+        batch_size: images in one forward pass. None: 64 in float32 and 128 in bfloat16 on a CPU, as
+            many as its caches have room for; 512 elsewhere.
         tta: test-time augmentation: what each image's embedding is the mean of. `"none"`: the image
             itself; `"flip"`: and its mirror image; `"5crops"`: the corners and the centre of the
             image enlarged by an eighth; `"5crops+flip"`: and their mirror images.
@@ -84,9 +85,11 @@ def embed(
     _check(images, tta)
     device, weights = _device_and_type(model, images)
     computed = choose_precision(precision, device) if weights == torch.float32 else weights
-    layout = choose_layout(device, computed)
+    layout = choose_layout(device)
     if device.type == "cpu":
         keep_freed_memory()
+    if batch_size is None:
+        batch_size = 256 // computed.itemsize if device.type == "cpu" else 512
     in_training = [module for module in model.modules() if module.training]
     model.eval()
     parts = []

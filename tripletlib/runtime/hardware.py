@@ -44,11 +44,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def choose_layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
-    """Memory order of image batches: channels last on GPUs and in bfloat16, where it is faster."""
-    if device.type == "cuda" or dtype == torch.bfloat16:
-        return torch.channels_last
-    return torch.contiguous_format
+def choose_layout(device: torch.device) -> torch.memory_format:
+    """Memory order of image batches: channels last on GPUs and with oneDNN, where it is faster."""
+    with_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return torch.channels_last if with_onednn or device.type == "cuda" else torch.contiguous_format
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:

@@ -48,7 +48,7 @@ class Trainer:
         self.share = processes.share(settings.batch_size)
         self.device = choose_device(settings.device)
         self.dtype = choose_precision(settings.precision, self.device)
-        self.layout = choose_layout(self.device, self.dtype)
+        self.layout = choose_layout(self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         model.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
