@@ -17,7 +17,7 @@ from tripletlib.embedding import (
     to_unit_interval,
 )
 from tripletlib.models import LuNet, MnistNet
-from tripletlib.runtime import REPOSITORY
+from tripletlib.runtime import REPOSITORY, choose_layout
 
 
 @pytest.fixture
@@ -37,6 +37,21 @@ def test_batch_size_does_not_matter(images, batch_size):
     found = embed(model, images, batch_size)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert found.dtype == np.float32
+
+
+def test_batches_find_room_in_a_processors_caches_and_lie_as_it_computes_fastest():
+    batches = []
+
+    class Watching(nn.Module):
+        def forward(self, batch):
+            batches.append(batch)
+            return batch.mean((2, 3))
+
+    embed(Watching(), np.zeros((70, 3, 128, 64), np.uint8))
+    assert [len(batch) for batch in batches] == [64, 6]
+    layout = choose_layout(torch.device("cpu"))
+    assert all(batch.is_contiguous(memory_format=layout) for batch in batches)
+    assert (layout == torch.channels_last) == torch.backends.mkldnn.is_available()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -68,6 +83,7 @@ def test_the_mode_is_put_back_after_an_error():
         np.zeros((0, 1, 28, 28), np.uint8),
         np.zeros((2, 1, 28, 28)),
         np.zeros((28, 28), np.uint8),
+        np.zeros((2, 1, 0, 28), np.uint8),
         torch.zeros(2, 1, 28, 28),
     ],
 )

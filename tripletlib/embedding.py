@@ -59,8 +59,8 @@ def embed(
         model: network from `[B, C, H, W]` to `[B, D]`, on any device. Its first weight names device
             and type; without any, it gets float32 where the images are.
         images: uint8 `[N, C, H, W]`, array or tensor on any device.
-        batch_size: images in one forward pass. None: 64 in float32 and 128 in bfloat16 on a CPU, as
-            many as its caches have room for; 512 elsewhere.
+        batch_size: images in one forward pass. None: on a CPU as many as have half a million
+            pixels, 64 of 128x64, so that they find room in its caches; 512 elsewhere.
         tta: test-time augmentation: what each image's embedding is the mean of. `"none"`: the image
             itself; `"flip"`: and its mirror image; `"5crops"`: the corners and the centre of the
             image enlarged by an eighth; `"5crops+flip"`: and their mirror images.
@@ -72,7 +72,7 @@ def embed(
         Embeddings, float32 `[N, D]`.
 
     Raises:
-        ValueError: no images, images that are not uint8, or an unknown augmentation.
+        ValueError: no images or no pixels, images that are not uint8, or an unknown augmentation.
 
     Source:
         Hermans et al. 2017 (arXiv 1703.07737), section 4.2, for crops and flips.
@@ -89,7 +89,8 @@ def embed(
     if device.type == "cpu":
         keep_freed_memory()
     if batch_size is None:
-        batch_size = 256 // computed.itemsize if device.type == "cpu" else 512
+        height, width = images.shape[2:]
+        batch_size = max(1, 2**19 // (height * width)) if device.type == "cpu" else 512
     in_training = [module for module in model.modules() if module.training]
     model.eval()
     parts = []
@@ -293,9 +294,10 @@ def _five_crops(images: Tensor) -> list[Tensor]:
 
 
 def _check(images: np.ndarray | Tensor, tta: str) -> None:
-    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or not len(images):
+    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
-            f"images must be uint8 [N, C, H, W], N > 0; got {images.dtype} {list(images.shape)}"
+            "images must be uint8 [N, C, H, W], none of these 0; got "
+            f"{images.dtype} {list(images.shape)}"
         )
     if tta not in get_args(TestTimeAugmentation):
         raise ValueError(f"tta must be one of {get_args(TestTimeAugmentation)}, got {tta!r}")
