@@ -57,10 +57,11 @@ def embed(
 
     Args:
         model: network from `[B, C, H, W]` to `[B, D]`, on any device. Its first weight names device
-            and type; without any, it gets float32 where the images are.
+            and type; without any, it gets float32 where the images are. Batches lie channels last
+            where that is faster, so a network flattens by `flatten` or `reshape`, not by `view`.
         images: uint8 `[N, C, H, W]`, array or tensor on any device.
-        batch_size: images in one forward pass. None: on a CPU as many as have half a million
-            pixels, 64 of 128x64, so that they find room in its caches; 512 elsewhere.
+        batch_size: images in one forward pass. None: on a CPU as many as have half a million pixels
+            together, 64 of 128x64, and at least one (more were slower); 256 elsewhere.
         tta: test-time augmentation: what each image's embedding is the mean of. `"none"`: the image
             itself; `"flip"`: and its mirror image; `"5crops"`: the corners and the centre of the
             image enlarged by an eighth; `"5crops+flip"`: and their mirror images.
@@ -90,7 +91,7 @@ def embed(
         keep_freed_memory()
     if batch_size is None:
         height, width = images.shape[2:]
-        batch_size = max(1, 2**19 // (height * width)) if device.type == "cpu" else 512
+        batch_size = max(1, 2**19 // (height * width)) if device.type == "cpu" else 256
     in_training = [module for module in model.modules() if module.training]
     model.eval()
     parts = []

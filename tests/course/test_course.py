@@ -69,7 +69,7 @@ def marked_source():
 
 
 def solved():
-    """Who handed in which exercises solved: each is by one of the two, and by one alone."""
+    """Exercises that each student solved: every one is solved by exactly one of the two."""
     numbers = [title.number for title in exercise_titles(marked_source())]
     return {"ada": {*numbers[::2]}, "alan": {*numbers[1::2]}}
 
@@ -188,7 +188,7 @@ def test_links_of_a_lessons_edition_lead_somewhere(lesson):
 
 
 def test_an_edition_on_digits_runs_once_its_predictions_are_written(execute):
-    """With few steps, which takes seconds; tests/notebooks runs those on people."""
+    """With few steps; tests/notebooks runs those on people, and 01's has the same gates."""
     names = ("steps", "batch_norm_steps", "fast_steps", "warm_up_steps", "small_steps")
     few = dict.fromkeys(names, 10)
     edition = answered(LESSONS[1], few)

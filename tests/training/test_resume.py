@@ -240,6 +240,9 @@ def test_a_process_that_stops_with_its_group_is_not_ended_by_a_late_signal(
             signal.signal(number, handler)
 
 
+ORDERS = (torch.contiguous_format, torch.channels_last)
+
+
 def convolutional_net():
     """Convolutions of several channels: their weights have a memory order.
 
@@ -252,12 +255,14 @@ def convolutional_net():
     )  # fmt: skip
 
 
-def test_a_run_goes_on_in_another_memory_order(tmp_path, monkeypatch):
-    """As when it was begun on a GPU, and goes on on a processor without oneDNN."""
+@pytest.mark.parametrize("orders", [ORDERS, ORDERS[::-1]], ids=("to last", "from last"))
+def test_a_run_goes_on_in_another_memory_order(tmp_path, monkeypatch, orders):
+    """As when it goes on on a GPU, or was begun there and goes on where there is no oneDNN."""
+    monkeypatch.setattr(trainer, "choose_layout", lambda _: orders[0])
     reference, history = train(model=convolutional_net(), precision="float32")
     with pytest.raises(RuntimeError, match="crash"):
         train(tmp_path, model=convolutional_net(), callbacks=[StopAt(30)], precision="float32")
-    monkeypatch.setattr(trainer, "choose_layout", lambda _: torch.contiguous_format)
+    monkeypatch.setattr(trainer, "choose_layout", lambda _: orders[1])
     model, resumed = train(tmp_path, model=convolutional_net(), precision="float32")
     np.testing.assert_allclose(resumed["loss"], history["loss"], rtol=1e-3)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):

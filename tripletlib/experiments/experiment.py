@@ -234,7 +234,7 @@ class Experiment(ExperimentSettings):
 
         uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes, become float32 `[N, D]`.
         """
-        embeddings = embed(model, images, 256, tta or self.tta, self.precision, progress)
+        embeddings = embed(model, images, None, tta or self.tta, self.precision, progress)
         if self.metric != "cosine":
             return embeddings
         return unit_rows(torch.from_numpy(embeddings)).numpy()

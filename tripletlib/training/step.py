@@ -148,8 +148,8 @@ class Trainer:
         if self.classifier is not None:
             self.classifier.load_state_dict(state["classifier"])
         self.optimizer.load_state_dict(state["optimizer"])
-        # A checkpoint keeps the memory order of the device and precision that wrote it; the fused
-        # optimiser needs the moments in the order of their weights.
+        # A checkpoint keeps the memory order of the machine that wrote it; the fused optimiser
+        # needs the moments in the order of their weights.
         for weights, moments in self.optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
                 moments[name] = torch.empty_like(weights).copy_(moments[name])
