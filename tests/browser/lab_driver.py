@@ -104,8 +104,23 @@ def lab_server(folder):
         try:
             yield Lab(reader.wait_for(r"http://127\.0\.0\.1:\d+(?=/lab)"), token, folder, server)
         finally:
-            server.terminate()
+            end(server)
             reader.join()  # the pipe may be closed once nobody reads it
+
+
+def end(server, grace=20):
+    """Ends a server: by SIGTERM, upon which it ends its kernels, and after `grace` seconds anyhow.
+
+    Now and then a thread of AnyIO in it waits for ever, and with it the interpreter's end: it is
+    told to stop by the request that it served, which SIGTERM may cut off. A kernel that is still
+    there ends when its parent does.
+    """
+    server.terminate()
+    try:
+        server.wait(grace)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _prepare(folder):
