@@ -141,9 +141,9 @@ def embedded(monkeypatch):
     """What is embedded anew: test-time augmentation and number of pictures of each call."""
     calls, embed = [], experiment.embed
 
-    def note(model, images, batch, tta, *rest):
+    def note(model, images, *, tta, **rest):
         calls.append((tta, len(images)))
-        return embed(model, images, batch, tta, *rest)
+        return embed(model, images, tta=tta, **rest)
 
     monkeypatch.setattr(experiment, "embed", note)
     return calls

@@ -234,7 +234,8 @@ class Experiment(ExperimentSettings):
 
         uint8 `[N, 3, H, W]`, N > 0, of the size that the network takes, become float32 `[N, D]`.
         """
-        embeddings = embed(model, images, None, tta or self.tta, self.precision, progress)
+        tta = tta or self.tta
+        embeddings = embed(model, images, tta=tta, precision=self.precision, progress=progress)
         if self.metric != "cosine":
             return embeddings
         return unit_rows(torch.from_numpy(embeddings)).numpy()
