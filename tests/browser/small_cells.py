@@ -6,13 +6,16 @@ PLAYGROUND = """from tripletlib.widgets import Playground
 playground = Playground()
 playground"""
 
+# Pictures and ranking are read once in a kernel, whose cells open browser after browser.
 QUERY_BROWSER = """from tripletlib.experiments import open_retrieval
 from tripletlib.runtime import run_folder
 from tripletlib.widgets import QueryBrowser
-browser = QueryBrowser(open_retrieval(progress="off"), run_folder("browser"))
+if "retrieval" not in globals():
+    retrieval = open_retrieval(progress="off")
+browser = QueryBrowser(retrieval, run_folder("browser"))
 browser"""
 
-PHOTOS = QUERY_BROWSER.replace('progress="off")', 'progress="off").without_labels()')
+PHOTOS = QUERY_BROWSER.replace("(retrieval,", "(retrieval.without_labels(),")
 
 
 def write_cells(file, *sources):
