@@ -50,7 +50,7 @@ test: $(READY) ## lint, types, tests, and the notebooks against their committed 
 	trap 'kill $$types 2>/dev/null; rm -rf "$$runs"' EXIT; trap 'exit 130' INT TERM; \
 	TRIPLETLIB_RUNS="$$runs" $(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --tb short \
 		--nbval-lax --nbval-cell-timeout 900 --nbval-kernel-name python3 --ignore notebooks/exercises \
-		notebooks tests/course tests/browser tests tripletlib; \
+		notebooks tests/browser tests/publishing tests/runtime tests/course tests tripletlib; \
 	status=$$?; wait $$types || { echo "error: mypy failed, see above" >&2; status=1; }; exit $$status
 
 bench: $(READY) ## measure the kernels against their peers
