@@ -6,7 +6,7 @@ PLAYGROUND = """from tripletlib.widgets import Playground
 playground = Playground()
 playground"""
 
-# Pictures and ranking are read once in a kernel, whose cells open browser after browser.
+# Embeddings and pictures are read once in a kernel, whose cells open browser after browser.
 QUERY_BROWSER = """from tripletlib.experiments import open_retrieval
 from tripletlib.runtime import run_folder
 from tripletlib.widgets import QueryBrowser

@@ -116,9 +116,9 @@ def test_each_cell_is_run_once_and_a_failed_one_again(write, tmp_path, capsys):
     second = pd.read_csv(runs / "sweep.csv")
     assert [*second.loc[0, [*SCORES, "seconds"]]] == [*first.loc[0, [*SCORES, "seconds"]]]
     assert second["error"].isna().all()
-    cell = Experiment(**QUICK | FEW | grid | {"loss": "lifted", "run_name": "grid/loss-lifted"})
-    assert cell.folder == runs / "loss-lifted"
-    alone = next(score_run(cell, progress="off"))
+    lifted = Experiment(**cell | {"loss": "lifted", "run_name": "grid/loss-lifted"})
+    assert lifted.folder == runs / "loss-lifted"
+    alone = next(score_run(lifted, progress="off"))
     assert [*second.loc[1, SCORES]] == pytest.approx(
         [getattr(alone, score) for score in SCORES], abs=1e-5
     )
