@@ -73,6 +73,20 @@ def test_a_newer_browser_closes_the_one_before_and_gives_its_memory_back(folder,
         assert "application/vnd.jupyter.widget-view+json" in alive._repr_mimebundle_()
 
 
+def test_a_callback_whose_browser_is_closed_meanwhile_ends_in_silence(folder):
+    """JupyterLab gives callbacks a thread of their own, beside the one that runs cells."""
+    first = QueryBrowser(make_retrieval(), folder)
+
+    def overtaken():
+        QueryBrowser(make_retrieval(), folder)  # as the cell does when it is run again
+        first.state.back()
+
+    callback = first.guarded(overtaken)
+    callback()
+    assert not hasattr(first, "state")
+    callback()  # a message that was on its way
+
+
 def test_the_memory_of_a_large_upload_is_given_back(folder):
     shown = QueryBrowser(make_retrieval(), folder)
     send_file(shown.upload, "small.png", png())  # loads what any upload needs

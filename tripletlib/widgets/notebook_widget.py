@@ -41,19 +41,22 @@ class NotebookWidget:
         message: the line, made to be put into the box.
     """
 
+    _moves_controls = False  # also of one that is closed, which has no attributes of its own
+
     def __init__(self, sentence: str) -> None:
         self.widget = ipywidgets.VBox()
         self.widget.add_class("tripletlib-widget")
         self.message = MessageLine()
         self._sentence = sentence
-        self._moves_controls = False
 
     def say(self, text: str, role: str = "status", file: Path | None = None) -> None:
         """Shows a text; an empty one clears the line. An `"alert"` is read aloud at once.
 
         A link behind it brings the `file` to the reader, whose browser may see another disk.
         """
-        message, content = self.message, file.read_bytes() if file else b""
+        message, content = vars(self).get("message"), file.read_bytes() if file else b""
+        if message is None:  # closed meanwhile: JupyterLab runs callbacks beside the cells
+            return
         with message.hold_sync():
             message.role, message.text = role, text
             message.file = file.name if file else ""
