@@ -74,7 +74,7 @@ def test_a_newer_browser_closes_the_one_before_and_gives_its_memory_back(folder,
 
 
 def test_a_callback_whose_browser_is_closed_meanwhile_ends_in_silence(folder):
-    """JupyterLab gives callbacks a thread of their own, beside the one that runs cells."""
+    """JupyterLab may run a callback in another thread than the cells."""
     first = QueryBrowser(make_retrieval(), folder)
 
     def overtaken():

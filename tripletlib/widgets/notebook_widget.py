@@ -41,7 +41,7 @@ class NotebookWidget:
         message: the line, made to be put into the box.
     """
 
-    _moves_controls = False  # also of one that is closed, which has no attributes of its own
+    _moves_controls = False  # late callbacks ask for it when `close` has emptied the widget
 
     def __init__(self, sentence: str) -> None:
         self.widget = ipywidgets.VBox()
